@@ -112,8 +112,12 @@ func (r *Report) WriteText(w io.Writer) error {
 	fmt.Fprintln(w)
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(tw, "figure\tconns\tops/s\tMB/s\tkeys/s\tp50\tp99\tmax\tnull ops/s\tshare\tCPU/op\tCPU s/GiB\twritten/stored\terrors\t")
+	width := 0
 	for i := range r.Results {
-		r.Results[i].writeRow(tw)
+		width = max(width, len(r.Results[i].Name))
+	}
+	for i := range r.Results {
+		r.Results[i].writeRow(tw, width)
 	}
 	if err := tw.Flush(); err != nil {
 		return err
@@ -123,10 +127,12 @@ func (r *Report) WriteText(w io.Writer) error {
 	return nil
 }
 
-func (res *Result) writeRow(w io.Writer) {
+// writeRow writes one row; names are padded to width, for the table aligns all
+// columns to the right.
+func (res *Result) writeRow(w io.Writer, width int) {
 	m := res.Server
 	cells := []string{
-		res.Name, fmt.Sprint(res.Concurrency), number(m.OpsPerSecond), "-", "-",
+		fmt.Sprintf("%-*s", width, res.Name), fmt.Sprint(res.Concurrency), number(m.OpsPerSecond), "-", "-",
 		short(m.P50), short(m.P99), short(m.Max), "-", "-", "-", "-", "-", fmt.Sprint(m.Errors),
 	}
 	if res.carriesBytes() {
