@@ -1,0 +1,471 @@
+package volume
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"syscall"
+
+	"github.com/cespare/xxhash/v2"
+	"github.com/cockroachdb/pebble/v2"
+	pvfs "github.com/cockroachdb/pebble/v2/vfs"
+
+	"ringfort/internal/errs"
+	"ringfort/internal/vfs"
+)
+
+// groupBytes is how much one write takes from the queue at most, unless a single
+// batch is larger; the writer's buffer is as large.
+var groupBytes = [lanes]int64{Meta: 1 * mib, Bulk: 4 * mib}
+
+// directBytes is the size from which a Bulk write goes past the page cache.
+const directBytes = 128 << 10
+
+// lane is one of the two logs: a queue of batches and the goroutine that writes
+// them.
+type lane struct {
+	v  *Volume
+	id Lane
+
+	mu     sync.Mutex // guards the queue and the batches' states; applyMu is never taken under it
+	cond   sync.Cond  // the writer waits for batches, committers for room or for a copy to end
+	queue  []*Batch
+	bytes  int64 // in the queue
+	idle   bool  // the writer waits
+	waits  int   // committers waiting on cond
+	closed bool
+
+	// The writer's own.
+	seg     *segment
+	file    vfs.File // of seg, for writing
+	direct  bool     // file is in direct mode
+	off     int64    // where the next frame goes
+	claimed int64    // how far seg's disk space is claimed
+	seq     uint64   // of the last frame written
+	buf     []byte   // aligned
+	group   []*Batch
+	touched map[*segment]struct{}
+	prev    SegmentID // the lane's last segment before this one began
+	prevEnd int64
+
+	commitMu sync.Mutex // held by the writer over a commit, before any other lock; see Volume.settle
+
+	durable   atomic.Uint64 // seq of the last frame known durable
+	written   atomic.Int64  // bytes since the volume was opened
+	unflushed atomic.Int64  // bytes since the index began its last flush
+}
+
+func newLane(v *Volume, id Lane) *lane {
+	l := &lane{v: v, id: id, touched: make(map[*segment]struct{})}
+	l.cond.L = &l.mu
+	return l
+}
+
+// enqueue gives a batch to the writer. It waits while the queue is full.
+func (l *lane) enqueue(ctx context.Context, b *Batch) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.bytes > l.v.cfg.MaxQueueBytes {
+		if err := l.waitRoom(ctx); err != nil {
+			return err
+		}
+	}
+	if l.closed {
+		return errs.New("volume.Commit", errs.Unavailable, "closed")
+	}
+	b.state = batchQueued
+	l.queue = append(l.queue, b)
+	l.bytes += b.Bytes()
+	if l.idle {
+		l.idle = false
+		l.cond.Broadcast()
+	}
+	return nil
+}
+
+// waitRoom waits until the queue has room. With l.mu held.
+func (l *lane) waitRoom(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, func() {
+		l.mu.Lock()
+		l.cond.Broadcast()
+		l.mu.Unlock()
+	})
+	defer stop()
+	l.waits++
+	defer func() { l.waits-- }()
+	for l.bytes > l.v.cfg.MaxQueueBytes && !l.closed {
+		if err := ctx.Err(); err != nil {
+			return errs.Wrap("volume.Commit", errs.Canceled, err)
+		}
+		if err := l.v.failure(); err != nil {
+			return err
+		}
+		l.cond.Wait()
+	}
+	return nil
+}
+
+// abandon is called by a committer whose context has ended. It reports an error
+// for it to return, or false if the batch is done and its result waiting.
+func (l *lane) abandon(ctx context.Context, b *Batch) (error, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if b.state == batchQueued {
+		i := slices.Index(l.queue, b)
+		l.queue = slices.Delete(l.queue, i, i+1)
+		l.bytes -= b.Bytes()
+		b.state = batchDone
+		b.release()
+		return errs.Wrap("volume.Commit", errs.Canceled, ctx.Err()), true
+	}
+	l.waits++
+	for b.state == batchTaken {
+		l.cond.Wait() // the writer is copying the caller's memory: microseconds
+	}
+	l.waits--
+	if b.state == batchDone {
+		return nil, false
+	}
+	b.left = true
+	return errs.Wrap("volume.Commit", errs.OutcomeUnknown, ctx.Err()), true
+}
+
+// take waits for batches and takes as many as one write may hold. It returns
+// none once the lane is closed and the queue empty.
+func (l *lane) take() []*Batch {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for len(l.queue) == 0 {
+		if l.closed {
+			return nil
+		}
+		l.idle = true
+		l.cond.Wait()
+	}
+	l.idle = false
+	n, size := 0, int64(0)
+	for n < len(l.queue) {
+		b := l.queue[n]
+		if n > 0 && (size+b.Bytes() > groupBytes[l.id] || b.moves) {
+			break
+		}
+		size += b.Bytes()
+		b.state = batchTaken
+		n++
+		if b.moves {
+			break
+		}
+	}
+	l.group = append(l.group[:0], l.queue[:n]...)
+	rest := copy(l.queue, l.queue[n:])
+	clear(l.queue[rest:])
+	l.queue = l.queue[:rest]
+	l.bytes -= size
+	if l.waits > 0 {
+		l.cond.Broadcast()
+	}
+	return l.group
+}
+
+// finish tells the committers of a group how it went.
+func (l *lane) finish(group []*Batch, err error) {
+	l.mu.Lock()
+	for _, b := range group {
+		b.state = batchDone
+	}
+	if l.waits > 0 {
+		l.cond.Broadcast()
+	}
+	l.mu.Unlock()
+	for i, b := range group {
+		group[i] = nil
+		if b.lazy || b.left {
+			b.release()
+		} else {
+			b.done <- err
+		}
+	}
+}
+
+// copied says that the writer has done with the committers' memory.
+func (l *lane) copied(group []*Batch) {
+	l.mu.Lock()
+	for _, b := range group {
+		b.state = batchCopied
+	}
+	if l.waits > 0 {
+		l.cond.Broadcast()
+	}
+	l.mu.Unlock()
+}
+
+// run is the writer.
+func (l *lane) run() {
+	for {
+		group := l.take()
+		if group == nil {
+			return
+		}
+		err := l.v.failure()
+		if err == nil {
+			err = l.commit(group)
+		}
+		l.finish(group, err)
+	}
+}
+
+// commit writes a group as one frame, makes it durable, and applies it.
+//
+// INVARIANT: the index holds nothing of a frame before the frame is durable, and
+// within a lane frames are applied in the order of the log. What pebble has
+// flushed is then an exact prefix of each lane.
+func (l *lane) commit(group []*Batch) error {
+	v := l.v
+	l.commitMu.Lock()
+	defer l.commitMu.Unlock()
+	if v.anyStale(group) {
+		// INVARIANT: no move of an entry is between its check and its apply while
+		// a change of that entry is, in either lane.
+		v.moveMu.Lock()
+		defer v.moveMu.Unlock()
+		if err := v.resolve(group); err != nil {
+			return err
+		}
+	}
+	h := frameHeader{lane: l.id, generation: uint32(v.generation), seq: l.seq + 1, durable: l.seq}
+	var ops, blobs, n int64
+	for _, b := range group {
+		ops += int64(len(b.ops))
+		blobs += b.blob
+		n += int64(len(b.list))
+	}
+	if n == 0 {
+		return nil // compaction found that nothing is left to move
+	}
+	h.opsLen, h.blobLen, h.opCount = uint32(ops), uint32(blobs), uint32(n)
+	if err := l.room(h.size()); err != nil {
+		return err
+	}
+	h.segment = l.seg.id
+	pb := v.db.NewBatchWithSize(int(ops) + int(n)*48 + 64)
+	defer pb.Close()
+	frame := l.buffer(h.size())
+	l.encode(&h, group, frame, pb)
+	l.copied(group)
+	if err := l.write(frame); err != nil {
+		return err
+	}
+	l.off += h.size()
+	l.seq++
+	l.seg.end.Store(l.off)
+	l.durable.Store(l.seq)
+	l.written.Add(h.size())
+	l.unflushed.Add(h.size())
+	if err := l.apply(group, pb); err != nil {
+		return err
+	}
+	v.stats.groups[l.id].Add(1)
+	v.stats.commits[l.id].Add(int64(len(group)))
+	if !group[0].moves {
+		v.stats.user.Add(ops + blobs)
+	} else {
+		v.stats.moved.Add(h.size())
+	}
+	v.boundReplay(l)
+	return nil
+}
+
+// buffer returns n bytes to build a frame in.
+func (l *lane) buffer(n int64) []byte {
+	if n > int64(len(l.buf)) {
+		size := alignUp(n, 64<<10)
+		if size > groupBytes[l.id]+64<<10 {
+			return vfs.AlignedBuffer(int(n)) // a lone large batch: not kept
+		}
+		l.buf = vfs.AlignedBuffer(int(min(max(size, 2*int64(len(l.buf))), groupBytes[l.id]+64<<10)))
+	}
+	return l.buf[:n]
+}
+
+// encode builds the group's frame, and the index batch that goes with it.
+func (l *lane) encode(h *frameHeader, group []*Batch, frame []byte, pb *pebble.Batch) {
+	opAt := uint32(0)
+	blobAt := uint32(0)
+	blobs := frame[headerSize+h.opsLen:]
+	for _, b := range group {
+		ops := frame[headerSize+opAt:]
+		copy(ops, b.ops)
+		for i := range b.list {
+			p := &b.list[i]
+			o := p.logOp
+			if o.kind == opDelete {
+				binary.LittleEndian.PutUint32(ops[o.start+deleteFirstAt:], uint32(o.first))
+				binary.LittleEndian.PutUint32(ops[o.start+deleteFirstAt+4:], uint32(o.last))
+			}
+			o.start += opAt
+			o.end += opAt
+			o.blob = blobAt
+			blobAt += uint32(copy(blobs[blobAt:], p.spill))
+			blobAt += uint32(copy(blobs[blobAt:], p.tail))
+			o.key = b.ops[p.keyAt : p.keyAt+p.keyLen]
+			o.head = b.ops[p.headAt : p.headAt+p.valueLen]
+			p.ref = l.v.indexOp(pb, &o, h.segment, l.off, h.opsLen)
+		}
+		opAt += uint32(len(b.ops))
+	}
+	clear(frame[headerSize+int64(h.opsLen)+int64(h.blobLen):])
+	h.opsSum = xxhash.Sum64(frame[headerSize : headerSize+h.opsLen])
+	h.put(frame)
+}
+
+// room makes sure that a frame of n bytes fits the current segment and that its
+// disk space is claimed.
+func (l *lane) room(n int64) error {
+	size := l.v.cfg.segmentBytes(l.id)
+	if l.seg == nil || l.off+n > size {
+		if err := l.roll(); err != nil {
+			return err
+		}
+	}
+	if l.off+n > l.claimed {
+		step := min(alignUp(l.off+n-l.claimed, l.v.cfg.PreallocateBytes), size-l.claimed)
+		if err := l.file.Preallocate(l.claimed, step); err != nil {
+			if isNoSpace(err) {
+				return errs.Wrap("volume.Commit", errs.Full, err)
+			}
+			if !isUnsupported(err) {
+				return l.v.fail(err)
+			}
+		}
+		l.claimed += step
+	}
+	return nil
+}
+
+// roll begins a new segment: a recycled file if there is one.
+func (l *lane) roll() error {
+	v := l.v
+	if l.seg != nil {
+		l.prev, l.prevEnd = l.seg.id, l.off
+		if err := l.file.Close(); err != nil {
+			return v.fail(err)
+		}
+		l.file, l.seg = nil, nil
+		v.kickCompaction()
+	}
+	id := SegmentID(v.lastSegment.Add(1))
+	s := &segment{id: id, lane: l.id, path: v.path("log", segmentName(l.id, id))}
+	f, claimed, err := v.createSegment(s)
+	if err != nil {
+		return v.rollFailed(err)
+	}
+	head := vfs.AlignedBuffer(segmentHeader)
+	info := segmentInfo{
+		lane: l.id, id: id, volume: v.id, firstSeq: l.seq + 1,
+		prev: l.prev, prevEnd: uint32(l.prevEnd),
+	}
+	info.put(head)
+	if _, err = f.WriteAt(head, 0); err == nil {
+		if err = f.Sync(); err == nil {
+			err = vfs.SyncDir(v.cfg.FS, v.path("log"))
+		}
+	}
+	if err != nil {
+		f.Close()
+		return v.rollFailed(err)
+	}
+	s.end.Store(segmentHeader)
+	v.segs.add(s)
+	l.seg, l.file, l.direct, l.off, l.claimed = s, f, false, segmentHeader, claimed
+	return nil
+}
+
+// rollFailed sorts out why a segment could not be begun. Nothing was promised of
+// it, so a full disk is no failure of the volume.
+func (v *Volume) rollFailed(err error) error {
+	if isNoSpace(err) {
+		return errs.Wrap("volume.Commit", errs.Full, err)
+	}
+	return v.fail(err)
+}
+
+// createSegment opens the file of a new segment and returns how much of its disk
+// space is claimed already.
+func (v *Volume) createSegment(s *segment) (vfs.File, int64, error) {
+	fs := v.cfg.FS
+	claimed := int64(segmentHeader)
+	if free := v.takeFree(s.lane); free != "" {
+		if err := fs.Rename(free, s.path); err != nil {
+			return nil, 0, err
+		}
+		if info, err := fs.Stat(s.path); err == nil {
+			claimed = max(claimed, min(info.Size(), v.cfg.segmentBytes(s.lane)))
+		}
+	}
+	f, err := fs.OpenReadWrite(s.path, pvfs.WriteCategoryUnspecified)
+	return f, claimed, err
+}
+
+// write puts a frame into the log and makes it durable.
+func (l *lane) write(frame []byte) error {
+	if l.id == Bulk {
+		if want := len(frame) >= directBytes; want != l.direct && vfs.SetDirect(l.file, want) {
+			l.direct = want
+		}
+	}
+	if _, err := l.file.WriteAt(frame, l.off); err != nil {
+		if isNoSpace(err) && l.unwrite() == nil {
+			return errs.Wrap("volume.Commit", errs.Full, err)
+		}
+		return l.v.fail(err)
+	}
+	if err := l.file.SyncData(); err != nil {
+		return l.v.fail(err)
+	}
+	return nil
+}
+
+// unwrite takes back what a write may have left behind when the disk was full:
+// its callers are told no, so it must not be found after a crash.
+func (l *lane) unwrite() error {
+	if l.direct && vfs.SetDirect(l.file, false) {
+		l.direct = false
+	}
+	if _, err := l.file.WriteAt(make([]byte, headerSize), l.off); err != nil {
+		return err
+	}
+	return l.file.SyncData()
+}
+
+// apply makes a durable group visible.
+func (l *lane) apply(group []*Batch, pb *pebble.Batch) error {
+	v := l.v
+	v.applyMu.Lock()
+	defer v.applyMu.Unlock()
+	for _, b := range group {
+		for i := range b.list {
+			p := &b.list[i]
+			v.account(l.touched, l.seg, &p.logOp, p.ref, p.old)
+		}
+	}
+	pos := position{segment: l.seg.id, offset: uint32(l.off), seq: l.seq}
+	err := v.applyIndex(pb, l.touched, l.seg, l.id, pos)
+	if err == nil {
+		err = v.failure() // pebble tells of a failed apply through its logger
+	}
+	if err != nil {
+		return v.fail(err)
+	}
+	return nil
+}
+
+func isNoSpace(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+}
+
+func isUnsupported(err error) bool {
+	return errors.Is(err, syscall.EOPNOTSUPP) || errors.Is(err, syscall.ENOSYS) || errors.Is(err, syscall.EINVAL)
+}

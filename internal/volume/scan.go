@@ -1,0 +1,127 @@
+package volume
+
+import (
+	"encoding/binary"
+	"io"
+
+	"ringfort/internal/errs"
+	"ringfort/internal/vfs"
+)
+
+// frameScanner reads the frames of one segment, in windows so that the disk sees
+// large reads.
+type frameScanner struct {
+	f    vfs.File
+	id   SegmentID
+	lane Lane
+	size int64 // of the file
+
+	win []byte
+	at  int64 // where win begins in the file
+	ops []logOp
+}
+
+const scanWindow = 1 << 20
+
+// openScanner opens a segment for scanning.
+func (v *Volume) openScanner(s *segment) (*frameScanner, error) {
+	f, err := v.cfg.FS.Open(s.path)
+	if err != nil {
+		return nil, errs.Wrap("volume.scan", errs.Unavailable, err)
+	}
+	info, err := f.Stat()
+	if err != nil {
+		f.Close()
+		return nil, errs.Wrap("volume.scan", errs.Unavailable, err)
+	}
+	return &frameScanner{f: f, id: s.id, lane: s.lane, size: info.Size()}, nil
+}
+
+func (s *frameScanner) close() { s.f.Close() }
+
+// bytes returns [off, off+n) of the file, or ok false if the file is shorter. The
+// result is good until the next call.
+func (s *frameScanner) bytes(off, n int64) (p []byte, ok bool, err error) {
+	if off < 0 || n < 0 || off+n > s.size {
+		return nil, false, nil
+	}
+	if off < s.at || off+n > s.at+int64(len(s.win)) {
+		want := min(max(n, scanWindow), s.size-off)
+		if int64(cap(s.win)) < want {
+			s.win = make([]byte, want)
+		}
+		s.win, s.at = s.win[:want], off
+		if err := readFull(s.f, s.win, off); err != nil {
+			s.win = s.win[:0]
+			if err == io.ErrUnexpectedEOF {
+				return nil, false, nil
+			}
+			return nil, false, errs.Wrap("volume.scan", errs.Unavailable, err)
+		}
+	}
+	return s.win[off-s.at:][:n:n], true, nil
+}
+
+// header reads the frame header at off, if there is a sound one of this segment.
+func (s *frameScanner) header(off int64) (h frameHeader, ok bool, err error) {
+	p, ok, err := s.bytes(off, headerSize)
+	if !ok || err != nil {
+		return h, false, err
+	}
+	h, ok = parseFrameHeader(p)
+	return h, ok && h.segment == s.id && h.lane == s.lane, nil
+}
+
+// frame reads the whole frame at off and verifies it. ops and blobs are good
+// until the next call.
+func (s *frameScanner) frame(off int64) (h frameHeader, ops []logOp, blobs []byte, ok bool, err error) {
+	if h, ok, err = s.header(off); !ok || err != nil {
+		return h, nil, nil, false, err
+	}
+	n := headerSize + int64(h.opsLen) + int64(h.blobLen)
+	p, ok, err := s.bytes(off, n)
+	if !ok || err != nil {
+		return h, nil, nil, false, err
+	}
+	if s.ops, err = decodeOps(&h, p[headerSize:headerSize+int64(h.opsLen)], s.ops); err != nil {
+		return h, nil, nil, false, nil
+	}
+	blobs = p[headerSize+int64(h.opsLen):]
+	for i := range s.ops {
+		o := &s.ops[i]
+		if n := o.blobLen(); n > 0 && !o.checkBlob(blobs[o.blob:o.blob+n]) {
+			return h, s.ops, blobs, false, nil
+		}
+	}
+	return h, s.ops, blobs, true, nil
+}
+
+// nextHeader finds the first sound frame header of this segment at or behind off
+// and before limit.
+func (s *frameScanner) nextHeader(off, limit int64) (at int64, h frameHeader, ok bool, err error) {
+	step := s.lane.align()
+	limit = min(limit, s.size)
+	for off = alignUp(off, step); off+headerSize <= limit; off += step {
+		p, ok, err := s.bytes(off, headerSize)
+		if err != nil {
+			return 0, h, false, err
+		}
+		if !ok || binary.LittleEndian.Uint32(p) != frameMagic {
+			continue
+		}
+		if h, ok := parseFrameHeader(p); ok && h.segment == s.id && h.lane == s.lane {
+			return off, h, true, nil
+		}
+	}
+	return 0, h, false, nil
+}
+
+// info reads the segment's first block.
+func (s *frameScanner) info() (info segmentInfo, ok bool, err error) {
+	p, ok, err := s.bytes(0, segmentInfoSize)
+	if !ok || err != nil {
+		return info, false, err
+	}
+	info, ok = parseSegmentInfo(p)
+	return info, ok && info.id == s.id && info.lane == s.lane, nil
+}
