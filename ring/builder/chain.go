@@ -6,8 +6,10 @@ const chainBudget = 1 << 26
 
 // chains evens out what single moves could not: where no partition lets a
 // replica go from a full device to a short one, it goes to a third device, which
-// passes another replica on. Each search is breadth first from all full devices,
-// so the shortest chain comes first, and each step is another partition.
+// passes another replica on, and so forth; each step is another partition. A step
+// is free if the replica had been moved by this rebalance already and now only
+// goes elsewhere instead. The search takes the chain with the fewest steps that
+// are not free. (It is the augmenting path of a flow with 0-1 costs.)
 func (m *mover) chains() {
 	if m.missed[0] == 0 {
 		return
@@ -22,17 +24,17 @@ type chainer struct {
 	*mover
 	budget int
 	// slots[first[d]:first[d+1]] are the places in the table that device d held
-	// when the search began. Those of partitions moved since are passed over, so
-	// the list need not follow the moves.
+	// when the search began. The list does not follow the moves: places that d
+	// has lost since are passed over, those it gained are not found.
 	slots, first []uint32
 	from         []step // by device: how it was reached in this search
 }
 
-// step is one link of a chain: the replica in slot goes on to the next device.
+// step is one link of a chain: how a device gets one replica more.
 type step struct {
-	device  int32 // that gives; -1 if not reached, -2 for a start
-	slot    uint32
-	visited bool
+	device  int32  // that gives it; -1 at the start of a chain
+	slot    uint32 // the place in the table
+	reached bool
 }
 
 func (c *chainer) listSlots() {
@@ -56,74 +58,91 @@ func (c *chainer) listSlots() {
 // that the budget is spent.
 func (c *chainer) one() bool {
 	clear(c.from)
-	var queue []int32
+	var level []int32 // devices that as many steps lead to that are not free
 	for d := range c.load {
 		if c.load[d] > c.want[d] {
-			c.from[d] = step{device: -2, visited: true}
-			queue = append(queue, int32(d))
+			c.from[d] = step{device: -1, reached: true}
+			level = append(level, int32(d))
 		}
 	}
-	for len(queue) > 0 {
-		d := queue[0]
-		queue = queue[1:]
-		if end := c.expand(d, true, nil); end >= 0 {
-			c.follow(end)
-			return true
+	for len(level) > 0 {
+		for i := 0; i < len(level); i++ { // grows
+			more, end := c.expand(level[i], true)
+			if end >= 0 {
+				c.follow(end)
+				return true
+			}
+			level = append(level, more...)
 		}
-		if end := c.expand(d, false, &queue); end >= 0 || c.budget <= 0 {
-			return false
+		var next []int32
+		for _, d := range level {
+			more, end := c.expand(d, false)
+			if end >= 0 {
+				c.follow(end)
+				return true
+			}
+			next = append(next, more...)
 		}
+		level = next
 	}
 	return false
 }
 
-// expand follows d's replicas. With toShort it looks for a device that has too
-// few and returns it; else it appends every device it can reach to the queue.
-func (c *chainer) expand(d int32, toShort bool, queue *[]int32) (end int32) {
+// expand finds the devices that d can pass a replica to, by free steps or by the
+// others: end is one that has too few, else -1, and more are those newly reached.
+func (c *chainer) expand(d int32, free bool) (more []int32, end int32) {
 	var targets []int32
 	for v := range c.want {
-		if c.from[v].visited || c.dead[v] || (c.load[v] < c.want[v]) != toShort {
-			continue
+		if !c.from[v].reached && !c.dead[v] {
+			targets = append(targets, int32(v))
 		}
-		targets = append(targets, int32(v))
 	}
 	for _, slot := range c.slots[c.first[d]:c.first[d+1]] {
-		if len(targets) == 0 {
-			return -1
-		}
-		if c.budget--; c.budget <= 0 {
-			return -1
+		if c.budget--; c.budget <= 0 || len(targets) == 0 {
+			break
 		}
 		p, i := int(slot)/c.replicas, int(slot)%c.replicas
-		if !c.mayMove(p, i) || c.onChain(d, p) {
+		row := c.row(p)
+		if int32(row[i]) != d || c.onChain(d, p) {
 			continue
 		}
-		row := c.row(p)
+		if free != (c.done[p] == uint8(i+1)) || (!free && !c.mayMove(p, i)) {
+			continue
+		}
 		kept := targets[:0]
 		for _, v := range targets {
 			c.budget--
-			if holds(row, uint16(v)) || c.cost(row, i, &c.tree.Paths[v]) > 0 {
+			if !c.takes(p, i, uint16(v)) {
 				kept = append(kept, v)
 				continue
 			}
-			c.from[v] = step{device: d, slot: slot, visited: true}
-			if toShort {
-				return v
+			c.from[v] = step{device: d, slot: slot, reached: true}
+			if c.load[v] < c.want[v] {
+				return nil, v
 			}
-			*queue = append(*queue, v)
+			more = append(more, v)
 		}
 		targets = kept
 	}
-	return -1
+	return more, -1
 }
 
-// onChain reports whether a step before d uses partition p.
+// takes reports whether v may have the replica at position i of p without p
+// standing closer together than now.
+func (c *chainer) takes(p, i int, v uint16) bool {
+	row := c.row(p)
+	if c.done[p] != 0 && v == c.origin[p] {
+		return false // it would not have moved at all
+	}
+	return !holds(row, v) && c.cost(row, i, &c.tree.Paths[v]) <= 0
+}
+
+// onChain reports whether a step that leads to d uses partition p.
 func (c *chainer) onChain(d int32, p int) bool {
-	for c.from[d].device >= 0 {
-		if int(c.from[d].slot)/c.replicas == p {
+	for s := c.from[d]; s.device >= 0; s = c.from[s.device] {
+		if int(s.slot)/c.replicas == p {
 			return true
 		}
-		d = c.from[d].device
 	}
 	return false
 }

@@ -208,10 +208,13 @@ func checkMoves(t *testing.T, b *Builder, r *rand.Rand, seed uint64) {
 		}
 		ds := b.Devices()
 		share := progressiveFilling(ds, b.replicas)
-		least := 0.0
+		over, under := 0.0, 0.0
 		for i, n := range b.loads() {
-			least += max(0, float64(n)-math.Ceil(share[i]*float64(int(1)<<b.power)))
+			want := share[i] * float64(int(1)<<b.power)
+			over += max(0, float64(n)-math.Ceil(want))
+			under += max(0, math.Floor(want)-float64(n))
 		}
+		least := max(over, under)
 		moved, now := int64(0), start
 		for round := 0; ; round++ {
 			now = now.Add(2 * time.Hour)
@@ -251,8 +254,12 @@ func checkMoves(t *testing.T, b *Builder, r *rand.Rand, seed uint64) {
 }
 
 // TestRandomTopologies builds, changes and settles rings of random shape, and
-// asks for the promises of the package comment after each step.
+// asks for the promises of the package comment after each step. In rings as small
+// and tight as these the loads alone do not say how many moves are needed: a
+// replica may have to stay in its zone, where another one must make room. So the
+// bound of 5 % is on all of them together.
 func TestRandomTopologies(t *testing.T) {
+	sumMoved, sumLeast := int64(0), int64(0)
 	for seed := range uint64(150) {
 		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) {
 			r := rand.New(rand.NewPCG(seed, 2))
@@ -282,8 +289,10 @@ func TestRandomTopologies(t *testing.T) {
 						t.Fatalf("%s: not settled after %d rounds: %+v", what, round, res)
 					}
 				}
-				if float64(moved) > 1.05*float64(least)+3 {
-					t.Logf("%s moved %d, least %d", what, moved, least)
+				sumMoved += moved
+				sumLeast += least
+				if float64(moved) > 2*float64(least)+3 {
+					t.Errorf("%s moved %d replicas, loads ask for %d", what, moved, least)
 				}
 				checkSettled(t, b)
 				if res := rebalance(t, b, now.Add(time.Hour)); res.Moved > 0 {
@@ -291,6 +300,10 @@ func TestRandomTopologies(t *testing.T) {
 				}
 			}
 		})
+	}
+	t.Logf("moved %d replicas, loads ask for %d: %.4f", sumMoved, sumLeast, float64(sumMoved)/float64(sumLeast))
+	if float64(sumMoved) > 1.05*float64(sumLeast) {
+		t.Error("that is too many")
 	}
 }
 

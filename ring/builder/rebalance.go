@@ -124,7 +124,8 @@ type mover struct {
 	must       []int32 // tiers above devices that every partition has to be in
 	dead       []bool  // by device: weight 0, to be emptied
 	anyDead    bool
-	done       []bool // by partition: moved by this rebalance
+	done       []uint8  // by partition: the position that this rebalance moved, plus 1; 0 for none
+	origin     []uint16 // by partition that is done: the device that had the replica before
 
 	short  []int32 // node tiers below which some device has fewer than it should
 	missed []int64 // by tier: how many replicas its devices have too few
@@ -138,7 +139,7 @@ func newMover(b *Builder, tree *topology.Tree, t *targets, r *rand.Rand, now uin
 		tree: tree, t: t, rand: r, replicas: b.replicas, table: b.table, movedAt: b.movedAt,
 		now: now, lockSpan: uint32(b.minPartHours) * 60,
 		want: make([]int64, n), load: b.loads(), count: make([]int32, n*b.replicas),
-		dead: make([]bool, n), done: make([]bool, len(b.movedAt)),
+		dead: make([]bool, n), done: make([]uint8, len(b.movedAt)), origin: make([]uint16, len(b.movedAt)),
 	}
 	for d := range b.devices {
 		m.want[d] = t.want[tree.Paths[d].At(topology.Device)]
@@ -180,7 +181,7 @@ func (m *mover) row(p int) []uint16 { return m.table[p*m.replicas : (p+1)*m.repl
 // mayMove reports whether this rebalance may move the replica at position i of p.
 // A partition with a replica on a dead device keeps its one move for that.
 func (m *mover) mayMove(p, i int) bool {
-	if m.done[p] {
+	if m.done[p] != 0 {
 		return false
 	}
 	row := m.row(p)
@@ -230,15 +231,18 @@ func (m *mover) remaining() (over, stranded, crowded int64) {
 }
 
 // move gives the replica at position i of p to device v. The caller has made
-// sure that v holds none and that p may move.
+// sure that v holds none, and that p may move or that this is the replica of p
+// that has moved and now goes elsewhere instead.
 func (m *mover) move(p, i int, v uint16) {
 	u := m.table[p*m.replicas+i]
 	m.table[p*m.replicas+i] = v
 	m.count[int(u)*m.replicas+i]--
 	m.count[int(v)*m.replicas+i]++
-	m.done[p] = true
-	m.movedAt[p] = m.now
-	m.moved++
+	if m.done[p] == 0 {
+		m.done[p], m.origin[p] = uint8(i+1), u
+		m.movedAt[p] = m.now
+		m.moved++
+	}
 	m.addLoad(u, -1)
 	m.addLoad(v, 1)
 }
@@ -351,7 +355,7 @@ func (m *mover) pass(r rules) {
 			return
 		}
 		p := (k*factor + offset) & (n - 1)
-		if m.done[p] || (!r.dead && m.isLocked(p)) {
+		if m.done[p] != 0 || (!r.dead && m.isLocked(p)) {
 			continue
 		}
 		m.bestMove(p, r)
@@ -441,7 +445,7 @@ func (m *mover) evacuate() {
 	for p := range m.done {
 		row := m.row(p)
 		for i := range row {
-			if m.dead[row[i]] && !m.done[p] {
+			if m.dead[row[i]] && m.done[p] == 0 {
 				if v, _, ok := m.leastLoaded(row, i, 1<<30); ok {
 					m.move(p, i, v)
 				}
@@ -483,7 +487,7 @@ func (m *mover) leastLoaded(row []uint16, i, limit int) (taker uint16, cost int,
 // puts right.
 func (m *mover) spreadCrowded() {
 	for p := range m.done {
-		if m.done[p] || m.isLocked(p) || m.crowding(p) == 0 {
+		if m.done[p] != 0 || m.isLocked(p) || m.crowding(p) == 0 {
 			continue
 		}
 		row := m.row(p)
