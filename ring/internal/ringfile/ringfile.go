@@ -19,7 +19,9 @@ package ringfile
 
 import (
 	"encoding/binary"
+	"errors"
 	"io"
+	"io/fs"
 
 	"github.com/cespare/xxhash/v2"
 
@@ -81,24 +83,24 @@ func Unseal(what string, m Magic, maxVersion uint16, b []byte) (version uint16, 
 }
 
 // Write makes path hold data, atomically and durably.
-func Write(fs vfs.FS, path string, data []byte) error {
+func Write(fsys vfs.FS, path string, data []byte) error {
 	const op = "write ring file"
 	temp := path + ".tmp"
-	if err := writeSynced(fs, temp, data); err != nil {
-		fs.Remove(temp)
+	if err := writeSynced(fsys, temp, data); err != nil {
+		fsys.Remove(temp)
 		return errs.Wrap(op, errs.Other, err)
 	}
-	if err := fs.Rename(temp, path); err != nil {
-		fs.Remove(temp)
+	if err := fsys.Rename(temp, path); err != nil {
+		fsys.Remove(temp)
 		return errs.Wrap(op, errs.Other, err)
 	}
 	// Without this the rename may be undone by a crash, and with it the epoch
 	// that was already announced.
-	return errs.Wrap(op, errs.Other, vfs.SyncDir(fs, fs.PathDir(path)))
+	return errs.Wrap(op, errs.Other, vfs.SyncDir(fsys, fsys.PathDir(path)))
 }
 
-func writeSynced(fs vfs.FS, path string, data []byte) error {
-	f, err := fs.Create(path, "ring")
+func writeSynced(fsys vfs.FS, path string, data []byte) error {
+	f, err := fsys.Create(path, "ring")
 	if err != nil {
 		return err
 	}
@@ -115,11 +117,11 @@ func writeSynced(fs vfs.FS, path string, data []byte) error {
 
 // Read returns the bytes of the file at path. A missing file is NotFound and
 // one larger than any ring or builder file is TooLarge.
-func Read(fs vfs.FS, path string) ([]byte, error) {
+func Read(fsys vfs.FS, path string) ([]byte, error) {
 	const op = "read ring file"
-	f, err := fs.Open(path)
+	f, err := fsys.Open(path)
 	if err != nil {
-		if vfs.IsNotExist(err) {
+		if errors.Is(err, fs.ErrNotExist) {
 			return nil, errs.Wrap(op, errs.NotFound, err)
 		}
 		return nil, errs.Wrap(op, errs.Other, err)
