@@ -70,7 +70,8 @@ type Store struct {
 const maxIdleBuffers = 16
 
 // Open opens the store in dir of fs, creating it if it is not there, and removes
-// what writers left unfinished. The caller holds the device's lock.
+// what writers left unfinished. The caller holds the device's lock, and has made
+// dir's parent durable.
 func Open(ctx context.Context, fs vfs.FS, dir string, cfg Config) (*Store, error) {
 	const op = "fragfile.Open"
 	if err := cfg.Validate(); err != nil {
