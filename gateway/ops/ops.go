@@ -56,6 +56,7 @@ type Place struct {
 // Policy is a storage policy by its name.
 type Policy struct {
 	Name    string
+	Index   uint32 // what fragments carry; never changes
 	Spec    policy.Spec
 	Default bool
 }
@@ -174,6 +175,7 @@ type Upload struct {
 	Initiated   time.Time
 	ContentType string
 	Meta        catalog.Pairs // what the object will have; "checksum-algorithm" and "checksum-type" of the parts
+	Done        bool          // completed: only CompleteUpload is of use, and answers as it did
 }
 
 // PutPart is a part to be written.

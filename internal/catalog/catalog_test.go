@@ -13,7 +13,7 @@ var sampleObject = Object{
 	ContainerAccount: "main", Container: "photos", Incarnation: Incarnation{1, 2, 3}, Name: "a/b c\x00d",
 	Size: 1 << 40, ETag: strings.Repeat("ab", 16), ContentType: "image/jpeg", Modified: 1_700_000_000_000_000,
 	TS:     timestamp.T{Micros: 9, Writer: 3},
-	Layout: Manifest, Coding: Coding{8, 4, 1 << 17}, PartCount: 2,
+	Layout: Manifest, Coding: Coding{8, 4, 1 << 17}, PartCount: 2, Missing: 9, Attempt: 1 << 50,
 	Meta: Pairs{{"cache-control", "no-cache"}, {"meta-color", "blue"}},
 }
 
@@ -41,11 +41,15 @@ func TestRoundTrips(t *testing.T) {
 	if got, err := DecodeRowValue(v.AppendTo(nil)); err != nil || !reflect.DeepEqual(got, v) {
 		t.Errorf("row value: %+v, %v", got, err)
 	}
+	u := Upload{UploadCompleting, "photos", Incarnation{2}, "n", 5, "a/b", Pairs{{"k", "v"}}, timestamp.T{Micros: 8}, "e", 9}
+	if got, err := DecodeUpload(u.AppendTo(nil)); err != nil || !reflect.DeepEqual(*got, u) {
+		t.Errorf("upload: %+v, %v", got, err)
+	}
 	cr := ContainerRow{Incarnation{7}, 8, "ec"}
 	if got, err := DecodeContainerRow(cr.AppendTo(nil)); err != nil || got != cr {
 		t.Errorf("container row: %+v, %v", got, err)
 	}
-	p := Part{Number: 10000, Attempt: 1 << 60, Size: 5 << 20, ETag: strings.Repeat("AB", 16), Checksum: "AAAAAA==", Modified: 3}
+	p := Part{Number: 10000, Attempt: 1 << 60, Size: 5 << 20, ETag: strings.Repeat("AB", 16), Checksum: "AAAAAA==", Modified: 3, Missing: 1, Coding: Coding{2, 2, 4096}}
 	pr := wire.NewReader(p.AppendTo(nil))
 	if got := ReadPart(&pr); pr.Done() != nil || got != p {
 		t.Errorf("part: %+v, %v", got, pr.Done())
@@ -85,16 +89,17 @@ func FuzzDecode(f *testing.F) {
 		DecodeBucketOwner(b)
 		DecodeRowValue(b)
 		DecodeContainerRow(b)
+		DecodeUpload(b)
 	})
 }
 
 func TestManifestEntry(t *testing.T) {
-	e := ManifestEntry{End: 1 << 40, Size: 5 << 20, Attempt: 1 << 63, Number: 10000, MD5: [16]byte{1, 2}, Checksum: "AAAAAQ=="}
+	e := ManifestEntry{End: 1 << 40, Size: 5 << 20, Attempt: 1 << 63, Number: 10000, Missing: 5, MD5: [16]byte{1, 2}, Checksum: "AAAAAQ=="}
 	b := e.AppendTo(nil)
 	if got, err := DecodeManifestEntry(b); err != nil || got != e || len(b) != ManifestEntrySize {
 		t.Errorf("%+v, %v", got, err)
 	}
-	b[28] = 1
+	b[30] = 1
 	if _, err := DecodeManifestEntry(b); err == nil {
 		t.Error("a checksum longer than its field was accepted")
 	}

@@ -18,7 +18,8 @@ const ManifestEntrySize = 80
 //	8   8   size of the part
 //	16  8   attempt, with the group and the number the blob's id
 //	24  4   part number
-//	28  4   length of the checksum in bytes, 0 to 32
+//	28  2   fragments that were not synced, a bit for each index
+//	30  2   length of the checksum in bytes, 0 to 32
 //	32  16  MD5
 //	48  32  checksum of the upload's algorithm, zero-padded
 //
@@ -28,6 +29,7 @@ type ManifestEntry struct {
 	Size     int64
 	Attempt  uint64
 	Number   uint32
+	Missing  uint16
 	MD5      [16]byte
 	Checksum string // base64, "" if none
 }
@@ -42,7 +44,8 @@ func (e *ManifestEntry) AppendTo(b []byte) []byte {
 	b = binary.BigEndian.AppendUint64(b, uint64(e.Size))
 	b = binary.BigEndian.AppendUint64(b, e.Attempt)
 	b = binary.BigEndian.AppendUint32(b, e.Number)
-	b = binary.BigEndian.AppendUint32(b, uint32(len(sum)))
+	b = binary.BigEndian.AppendUint16(b, e.Missing)
+	b = binary.BigEndian.AppendUint16(b, uint16(len(sum)))
 	b = append(b, e.MD5[:]...)
 	b = append(b, sum...)
 	return append(b, make([]byte, 32-len(sum))...)
@@ -58,7 +61,8 @@ func DecodeManifestEntry(b []byte) (e ManifestEntry, err error) {
 	e.Size = int64(binary.BigEndian.Uint64(b[8:]))
 	e.Attempt = binary.BigEndian.Uint64(b[16:])
 	e.Number = binary.BigEndian.Uint32(b[24:])
-	n := binary.BigEndian.Uint32(b[28:])
+	e.Missing = binary.BigEndian.Uint16(b[28:])
+	n := binary.BigEndian.Uint16(b[30:])
 	if n > 32 || e.Size < 0 || e.End < e.Size {
 		return e, errs.New(op, errs.Corrupt, "part %d: impossible lengths", e.Number)
 	}

@@ -44,8 +44,13 @@ type Object struct {
 	TS          timestamp.T // X-Timestamp and version id: the PUT, not later metadata changes
 
 	Layout Layout
-	Coding Coding // of the blob or of the manifest blob
+	Coding Coding // of the blob, or of the parts and of the manifest's blob
+	// Attempt is that of the blob id, of the manifest's blob if there are parts.
+	Attempt uint64
 
+	// Missing has a bit for each fragment that was not synced when the record was
+	// written: what the healer has to make up for.
+	Missing uint16
 	// PartCount is the number of parts of a multipart object, else 0.
 	PartCount int
 
@@ -65,7 +70,9 @@ type Part struct {
 	ETag    string // 32 hex digits
 	// Checksum in base64, of the upload's algorithm; "" if none.
 	Checksum string
-	Modified int64 // µs since 1970
+	Modified int64  // µs since 1970
+	Missing  uint16 // fragments that were not synced, as in Object
+	Coding   Coding // of the part's blob
 }
 
 // AppendTo appends o's encoding.
@@ -82,6 +89,8 @@ func (o *Object) AppendTo(b []byte) []byte {
 	b = o.TS.AppendTo(b)
 	b = append(b, byte(o.Layout), o.Coding.K, o.Coding.M)
 	b = binary.AppendUvarint(b, uint64(o.Coding.BlockSize))
+	b = binary.AppendUvarint(b, o.Attempt)
+	b = binary.AppendUvarint(b, uint64(o.Missing))
 	b = binary.AppendUvarint(b, uint64(o.PartCount))
 	return o.Meta.appendTo(b)
 }
@@ -103,6 +112,8 @@ func DecodeObject(b []byte) (*Object, error) {
 	o.TS = r.Timestamp()
 	o.Layout = Layout(r.Byte())
 	o.Coding = Coding{K: r.Byte(), M: r.Byte(), BlockSize: uint32(r.Uvarint())}
+	o.Attempt = r.Uvarint()
+	o.Missing = uint16(r.Uvarint())
 	o.PartCount = int(r.Uvarint())
 	o.Meta = readPairs(&r)
 	return o, done(&r, op)
@@ -115,7 +126,10 @@ func (p *Part) AppendTo(b []byte) []byte {
 	b = binary.AppendUvarint(b, uint64(p.Size))
 	b = appendETag(b, p.ETag)
 	b = wire.AppendString(b, p.Checksum)
-	return binary.AppendUvarint(b, uint64(p.Modified))
+	b = binary.AppendUvarint(b, uint64(p.Modified))
+	b = binary.AppendUvarint(b, uint64(p.Missing))
+	b = append(b, p.Coding.K, p.Coding.M)
+	return binary.AppendUvarint(b, uint64(p.Coding.BlockSize))
 }
 
 // ReadPart reads what AppendTo wrote.
@@ -123,6 +137,7 @@ func ReadPart(r *wire.Reader) Part {
 	return Part{
 		Number: int(r.Uvarint()), Attempt: r.Uvarint(), Size: int64(r.Uvarint()),
 		ETag: readETag(r), Checksum: r.String(), Modified: int64(r.Uvarint()),
+		Missing: uint16(r.Uvarint()), Coding: Coding{K: r.Byte(), M: r.Byte(), BlockSize: uint32(r.Uvarint())},
 	}
 }
 

@@ -35,7 +35,7 @@ const (
 	Account   Domain = 1 // account name
 	Container Domain = 2 // account name, container name
 	Object    Domain = 3 // incarnation, object name
-	Upload    Domain = 4 // incarnation, object name, upload id
+	Upload    Domain = 4 // hash of the object, upload id
 	Global    Domain = 5 // bucket name in the cluster-wide directory
 	System    Domain = 6 // cluster-wide system state
 )

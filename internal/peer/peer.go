@@ -59,8 +59,8 @@ type Registers interface {
 	// data is accepted bare. The record is not kept after the call returns.
 	Write(ctx context.Context, t Target, s Service, key keyhash.Hash, r *register.Record) (register.Answer, error)
 	// Prepare asks for a promise (rule 2). With sweep not zero the device also
-	// refuses from now on every record that names a group up to sweep, other than
-	// the record it holds.
+	// refuses from now on every record that names that group, unless the record
+	// it holds does.
 	Prepare(ctx context.Context, t Target, s Service, key keyhash.Hash, ballot, sweep timestamp.T) (register.Answer, error)
 	// Settle passes on that records were chosen and their rows delivered. It does
 	// not wait, and what is lost is found out again later.
@@ -142,7 +142,7 @@ type FragmentHeader struct {
 	Index  int // 0 to K+M-1
 	Coding catalog.Coding
 	Size   int64 // of the blob; -1 if not known when writing begins
-	Policy string
+	Policy uint32
 }
 
 // FragmentName is a fragment's identity.
@@ -174,6 +174,8 @@ type Fragments interface {
 	// DropBlobs gives up blobs of one owner whose writer knows that no record
 	// names them or ever will (a failed upload). Absent ones are no error.
 	DropBlobs(ctx context.Context, t Target, owner keyhash.Hash, ids []blob.ID) error
+	// DropGroup is DropBlobs for all blobs of a group.
+	DropGroup(ctx context.Context, t Target, owner keyhash.Hash, group timestamp.T) error
 }
 
 // DeviceStatus describes one device.

@@ -170,7 +170,7 @@ func (a *Acceptor) WriteWith(ctx context.Context, key keyhash.Hash, r *Record, f
 	case again: // held bare, and here are the bytes
 	case !a.acceptable(key, &old.State, r.Ballot):
 		return Answer{State: old.State}, nil
-	case !r.Group.IsZero() && !old.Swept.Less(r.Group) && (old.Record == nil || old.Record.Group != r.Group):
+	case !r.Group.IsZero() && old.Swept.Has(r.Group) && (old.Record == nil || old.Record.Group != r.Group):
 		return Answer{Swept: true, State: old.State}, nil
 	}
 	next := State{Promised: old.Promised, Swept: old.Swept, Record: r, Held: !r.Bare()}
@@ -231,8 +231,8 @@ func checkRecord(r *Record) error {
 }
 
 // Prepare asks for a promise to refuse everything older than ballot (rule 2).
-// With sweep not zero, groups up to sweep that the held record does not name are
-// refused from now on.
+// With sweep not zero, records that name that group are refused from now on, if
+// the one that is held does not name it.
 func (a *Acceptor) Prepare(ctx context.Context, key keyhash.Hash, ballot, sweep timestamp.T) (Answer, error) {
 	defer a.locks.lock(key)()
 	if err := ctx.Err(); err != nil {
@@ -253,7 +253,7 @@ func (a *Acceptor) Prepare(ctx context.Context, key keyhash.Hash, ballot, sweep 
 	}
 	next := h.State
 	next.Promised = ballot
-	next.Swept = timestamp.Max(next.Swept, sweep)
+	next.Swept = next.Swept.With(sweep)
 	if err := a.store(&next, nil, key, h.val.Ref); err != nil {
 		return Answer{}, err
 	}

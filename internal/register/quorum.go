@@ -391,10 +391,10 @@ func (p *Proposer) Settle(ctx context.Context, q *Quorum) (*Record, error) {
 	return p.settle(ctx, q, timestamp.T{})
 }
 
-// Sweep is Settle, and makes sure that no record which names a group up to sweep
-// will ever be chosen, save the one it returns.
-func (p *Proposer) Sweep(ctx context.Context, q *Quorum, sweep timestamp.T) (*Record, error) {
-	return p.settle(ctx, q, sweep)
+// Sweep is Settle, and makes sure that no record which names the group will ever
+// be chosen, unless the one it returns does.
+func (p *Proposer) Sweep(ctx context.Context, q *Quorum, group timestamp.T) (*Record, error) {
+	return p.settle(ctx, q, group)
 }
 
 func (p *Proposer) settle(ctx context.Context, q *Quorum, sweep timestamp.T) (*Record, error) {

@@ -22,7 +22,7 @@
 //	byte      version, 1
 //	uvarint   flags, below
 //	24 B      promised                            (flag promised)
-//	24 B      swept                               (flag swept)
+//	24 B before, uvarint n, n x 24 B   swept      (flag swept)
 //	-- the rest only with flag record --
 //	24 B      ballot
 //	24 B      ts                                  (unless flag ts=ballot)
@@ -102,11 +102,43 @@ func (r *Record) At(b timestamp.T) *Record {
 // State is what one device holds for one key.
 type State struct {
 	Promised  timestamp.T // nothing older is accepted
-	Swept     timestamp.T // groups up to here are gone, unless Record names them
-	Record    *Record     // nil: none
-	Held      bool        // the device has the record's bytes (or there are none to have)
-	Committed bool        // the device knows that Record was chosen
+	Swept     Swept
+	Record    *Record // nil: none
+	Held      bool    // the device has the record's bytes (or there are none to have)
+	Committed bool    // the device knows that Record was chosen
 }
+
+// Swept are the groups of a key that were given up behind a promise: no record
+// may name them any more. Single groups, because an upload that has been open for
+// long must outlive the sweeping of a later write that failed.
+type Swept struct {
+	Before timestamp.T   // everything up to here
+	Groups []timestamp.T // and these, ascending; at most maxSwept
+}
+
+// maxSwept bounds a key's list; what falls out of it becomes Before.
+const maxSwept = 16
+
+// Has reports whether group was swept.
+func (s *Swept) Has(group timestamp.T) bool {
+	return !s.Before.Less(group) || slices.Contains(s.Groups, group)
+}
+
+// With returns s with one more group.
+func (s Swept) With(group timestamp.T) Swept {
+	if group.IsZero() || s.Has(group) {
+		return s
+	}
+	s.Groups = append(slices.Clone(s.Groups), group)
+	slices.SortFunc(s.Groups, timestamp.T.Compare)
+	if len(s.Groups) > maxSwept {
+		s.Before = s.Groups[0]
+		s.Groups = s.Groups[1:]
+	}
+	return s
+}
+
+func (s *Swept) empty() bool { return s.Before.IsZero() && len(s.Groups) == 0 }
 
 // Highest returns the newest timestamp that the device has seen for the key.
 func (s *State) Highest() timestamp.T {
@@ -151,7 +183,11 @@ func (s *State) AppendTo(b []byte) []byte {
 		b = s.Promised.AppendTo(b)
 	}
 	if flags&flagSwept != 0 {
-		b = s.Swept.AppendTo(b)
+		b = s.Swept.Before.AppendTo(b)
+		b = binary.AppendUvarint(b, uint64(len(s.Swept.Groups)))
+		for _, t := range s.Swept.Groups {
+			b = t.AppendTo(b)
+		}
 	}
 	if s.Record == nil {
 		return b
@@ -204,7 +240,7 @@ func (s *State) flags() (flags uint64) {
 		}
 	}
 	set(flagPromised, !s.Promised.IsZero())
-	set(flagSwept, !s.Swept.IsZero())
+	set(flagSwept, !s.Swept.empty())
 	set(flagCommitted, s.Committed)
 	if r := s.Record; r != nil {
 		set(flagRecord, true)
@@ -232,7 +268,10 @@ func DecodeState(b []byte) (State, error) {
 		s.Promised = rd.Timestamp()
 	}
 	if flags&flagSwept != 0 {
-		s.Swept = rd.Timestamp()
+		s.Swept.Before = rd.Timestamp()
+		for range rd.Count(timestamp.Size) {
+			s.Swept.Groups = append(s.Swept.Groups, rd.Timestamp())
+		}
 	}
 	s.Committed = flags&flagCommitted != 0
 	if flags&flagRecord != 0 {

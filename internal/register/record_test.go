@@ -14,7 +14,10 @@ func randomT(r *rand.Rand) timestamp.T {
 }
 
 func randomState(r *rand.Rand) State {
-	s := State{Promised: randomT(r), Swept: randomT(r), Committed: r.IntN(2) == 0}
+	s := State{Promised: randomT(r), Committed: r.IntN(2) == 0}
+	for range r.IntN(4) {
+		s.Swept = s.Swept.With(randomT(r))
+	}
 	if r.IntN(4) == 0 {
 		return s
 	}

@@ -1,0 +1,386 @@
+package ops
+
+import (
+	"context"
+	"errors"
+	"io"
+	"slices"
+	"time"
+
+	"ringfort/internal/blob"
+	"ringfort/internal/catalog"
+	"ringfort/internal/erasure"
+	"ringfort/internal/errs"
+	"ringfort/internal/peer"
+)
+
+// readAhead is how many stripes are read before they are asked for.
+const readAhead = 2
+
+// blobSource is a blob to be read.
+type blobSource struct {
+	s      *Service
+	key    *key
+	id     blob.ID
+	layout erasure.Layout
+}
+
+func (s *Service) source(k *key, id blob.ID, c catalog.Coding, size int64) (*blobSource, error) {
+	l := erasure.Layout{K: int(c.K), M: int(c.M), BlockSize: int64(c.BlockSize), Size: size}
+	if err := l.Validate(); err != nil {
+		return nil, errs.Wrap("ops.Get", errs.Corrupt, err)
+	}
+	return &blobSource{s: s, key: k, id: id, layout: l}, nil
+}
+
+// open returns the bytes [off, off+n) of the blob.
+func (b *blobSource) open(ctx context.Context, off, n int64) *blobReader {
+	ctx, cancel := context.WithCancel(ctx)
+	r := &blobReader{blobSource: b, ctx: ctx, cancel: cancel, windows: make(chan window, readAhead)}
+	r.streams = make([]*stream, b.layout.Fragments())
+	r.usable = b.preference()
+	go r.produce(off, off+n)
+	return r
+}
+
+// preference lists the fragments in the order in which they are to be used: data
+// before parity, and of whole copies a near one first.
+func (b *blobSource) preference() []erasure.Index {
+	n := min(b.layout.Fragments(), len(b.key.place.Devices))
+	list := make([]erasure.Index, n)
+	for i := range list {
+		list[i] = erasure.Index(i)
+	}
+	if b.layout.K == 1 {
+		if i := slices.IndexFunc(b.key.place.Devices[:n], func(d Device) bool { return d.Near }); i > 0 {
+			list[0], list[i] = list[i], list[0]
+		}
+	}
+	return list
+}
+
+// window is a run of blob bytes, at most a stripe.
+type window struct {
+	bytes []byte
+	buf   *erasure.Buffer
+	err   error
+}
+
+// blobReader streams a range of a blob. One goroutine reads from it; another one
+// fetches ahead.
+type blobReader struct {
+	*blobSource
+	ctx     context.Context
+	cancel  context.CancelFunc
+	windows chan window
+	cur     window
+
+	// Of the producer:
+	usable  []erasure.Index
+	streams []*stream // by fragment, nil if not open
+}
+
+// stream is one fragment being read.
+type stream struct {
+	rc  io.ReadCloser
+	pos int64 // in the fragment
+}
+
+func (r *blobReader) produce(off, end int64) {
+	defer close(r.windows)
+	defer r.closeStreams()
+	for off < end {
+		first, _ := r.layout.StripeRange(off, 1)
+		st := r.layout.Stripe(first)
+		n := min(st.Offset+st.Len, end) - off
+		w := r.window(off, n, end)
+		select {
+		case r.windows <- w:
+		case <-r.ctx.Done():
+			if w.buf != nil {
+				w.buf.Release()
+			}
+			return
+		}
+		if w.err != nil {
+			return
+		}
+		off += n
+	}
+}
+
+func (r *blobReader) closeStreams() {
+	for _, s := range r.streams {
+		if s != nil {
+			s.rc.Close()
+		}
+	}
+}
+
+// window reads [off, off+n) of one stripe, from other fragments when some fail.
+func (r *blobReader) window(off, n, end int64) window {
+	var failed []error
+	for {
+		plan, err := r.layout.Plan(off, n, r.usable)
+		if err != nil {
+			return window{err: &errs.Error{Op: "ops.Get", Kind: errs.Unavailable,
+				What: "too few fragments of the object can be read", Err: joinAll(append(failed, err))}}
+		}
+		w, bad, err := r.attempt(&plan, off, n, end)
+		if err == nil {
+			return w
+		}
+		if r.ctx.Err() != nil || len(bad) == 0 {
+			return window{err: err}
+		}
+		failed = append(failed, err)
+		r.usable = slices.DeleteFunc(r.usable, func(i erasure.Index) bool { return slices.Contains(bad, i) })
+	}
+}
+
+// attempt carries out a plan. It returns the fragments that failed or were slow.
+func (r *blobReader) attempt(p *erasure.Plan, off, n, end int64) (window, []erasure.Index, error) {
+	span := p.Hi - p.Lo
+	need := n
+	if len(p.Rebuild) > 0 {
+		need += span * int64(r.layout.K+len(p.Rebuild))
+	}
+	buf, err := r.s.stripes.Get(r.ctx, int(need))
+	if err != nil {
+		return window{}, nil, err
+	}
+	out := buf.Bytes[:n:n]
+	blocks := make([][]byte, r.layout.Fragments())
+	dst := r.destinations(p, out, buf.Bytes[n:need], off, blocks)
+	bad, err := r.readAll(p, dst, end, buf)
+	if err != nil {
+		buf.Release()
+		return window{}, bad, err
+	}
+	if len(p.Rebuild) > 0 {
+		if err := r.rebuild(p, blocks, out, off); err != nil {
+			buf.Release()
+			return window{}, nil, err
+		}
+	}
+	return window{bytes: out, buf: buf}, nil, nil
+}
+
+// destinations says where each read of a plan goes: straight to its place in out
+// if nothing has to be rebuilt, else to a block of scratch.
+func (r *blobReader) destinations(p *erasure.Plan, out, scratch []byte, off int64, blocks [][]byte) [][]byte {
+	dst := make([][]byte, len(p.Reads))
+	if len(p.Rebuild) == 0 {
+		for i, rd := range p.Reads {
+			at := int64(0)
+			if r.layout.K > 1 {
+				blobOff, _ := r.layout.BlobOffset(rd.Index, rd.Off)
+				at = blobOff - off
+			}
+			dst[i] = out[at : at+rd.Len]
+		}
+		return dst
+	}
+	span := p.Hi - p.Lo
+	for i, rd := range p.Reads {
+		dst[i], scratch = scratch[:rd.Len:span], scratch[span:]
+		if rd.Off == p.Lo && rd.Len == span {
+			blocks[rd.Index] = dst[i]
+		}
+	}
+	for _, i := range p.Rebuild {
+		blocks[i], scratch = scratch[:0:span], scratch[span:]
+	}
+	return dst
+}
+
+// rebuild makes the missing blocks and puts the range together.
+func (r *blobReader) rebuild(p *erasure.Plan, blocks [][]byte, out []byte, off int64) error {
+	code, err := r.s.code(r.layout.K, r.layout.M)
+	if err != nil {
+		return err
+	}
+	if err := code.Reconstruct(blocks, p.Rebuild...); err != nil {
+		return errs.Wrap("ops.Get", errs.Corrupt, err)
+	}
+	for piece := range r.layout.Pieces(off, int64(len(out))) {
+		b := blocks[piece.Index]
+		copy(out[piece.BlobOff-off:], b[piece.FragOff-p.Lo:][:piece.Len])
+	}
+	return nil
+}
+
+type readResult struct {
+	i   int
+	st  *stream
+	err error
+}
+
+// readAll reads all ranges of a plan at once.
+func (r *blobReader) readAll(p *erasure.Plan, dst [][]byte, end int64, buf *erasure.Buffer) (bad []erasure.Index, err error) {
+	results := make(chan readResult, len(p.Reads))
+	for i, rd := range p.Reads {
+		st := r.streams[rd.Index]
+		r.streams[rd.Index] = nil // handed to the read; it comes back with the result
+		buf.Retain()
+		go func() {
+			st, err := r.read(st, rd, dst[i], end)
+			buf.Release()
+			results <- readResult{i, st, err}
+		}()
+	}
+	return r.collect(p, results)
+}
+
+// collect waits for the reads of a plan. A fragment that keeps the others waiting
+// for long is given up, if there is another; its read ends on its own.
+func (r *blobReader) collect(p *erasure.Plan, results <-chan readResult) (bad []erasure.Index, err error) {
+	done := make([]bool, len(p.Reads))
+	left := len(p.Reads)
+	defer func() {
+		if left > 0 {
+			go closeLate(results, left)
+		}
+	}()
+	slow := time.NewTimer(r.s.cfg.HedgeAfter * 10)
+	defer slow.Stop()
+	var failed []error
+	for left > 0 {
+		select {
+		case x := <-results:
+			left--
+			done[x.i] = true
+			r.streams[p.Reads[x.i].Index] = x.st
+			if x.err != nil {
+				bad = append(bad, p.Reads[x.i].Index)
+				failed = append(failed, x.err)
+			}
+		case <-slow.C:
+			if len(r.usable)-left-len(bad) < r.layout.K {
+				continue // nobody else has it: wait
+			}
+			for i, rd := range p.Reads {
+				if !done[i] {
+					bad = append(bad, rd.Index)
+				}
+			}
+			return bad, errors.Join(append(failed, errs.New("ops.Get", errs.Unavailable, "a device is slow"))...)
+		case <-r.ctx.Done():
+			return nil, r.ctx.Err()
+		}
+	}
+	return bad, errors.Join(failed...)
+}
+
+func closeLate(results <-chan readResult, n int) {
+	for range n {
+		if x := <-results; x.st != nil {
+			x.st.rc.Close()
+		}
+	}
+}
+
+// read fills dst with a range of a fragment, from st if it stands right.
+func (r *blobReader) read(st *stream, rd erasure.Read, dst []byte, end int64) (*stream, error) {
+	if st != nil && st.pos != rd.Off {
+		st.rc.Close()
+		st = nil
+	}
+	if st == nil {
+		d := &r.key.place.Devices[rd.Index]
+		name := peer.FragmentName{Owner: r.key.hash, ID: r.id, Index: int(rd.Index)}
+		// To the end of the range: a fragment is then read in one go.
+		last := max(rd.Off+rd.Len, r.lastOf(rd.Index, end))
+		rc, err := d.Node.OpenFragment(r.ctx, r.key.target(d), name, rd.Off, last-rd.Off)
+		if err != nil {
+			return nil, err
+		}
+		st = &stream{rc: rc, pos: rd.Off}
+	}
+	if _, err := io.ReadFull(st.rc, dst); err != nil {
+		st.rc.Close()
+		return nil, errs.Wrap("ops.Get", errs.Other, err)
+	}
+	st.pos += int64(len(dst))
+	return st, nil
+}
+
+// lastOf returns where in fragment i the blob's bytes before end stop; for parity
+// that is where those of any data fragment stop at the latest.
+func (r *blobReader) lastOf(i erasure.Index, end int64) int64 {
+	if r.layout.K == 1 {
+		return end
+	}
+	if int(i) < r.layout.K {
+		from, n := r.layout.FragmentRange(i, 0, end)
+		return from + n
+	}
+	_, stop := r.layout.StripeRange(end-1, 1)
+	st := r.layout.Stripe(stop - 1)
+	return st.FragOffset + st.BlockLen
+}
+
+// Read gives the bytes in order.
+func (r *blobReader) Read(p []byte) (int, error) {
+	if len(r.cur.bytes) == 0 {
+		if err := r.next(); err != nil {
+			return 0, err
+		}
+	}
+	n := copy(p, r.cur.bytes)
+	r.cur.bytes = r.cur.bytes[n:]
+	return n, nil
+}
+
+// next takes the next window.
+func (r *blobReader) next() error {
+	r.release()
+	w, ok := <-r.windows
+	if !ok {
+		return io.EOF
+	}
+	if w.err != nil {
+		return w.err
+	}
+	r.cur = w
+	return nil
+}
+
+// WriteTo writes whole windows: no copy between.
+func (r *blobReader) WriteTo(w io.Writer) (total int64, err error) {
+	for {
+		if len(r.cur.bytes) == 0 {
+			if err := r.next(); err != nil {
+				if err == io.EOF {
+					err = nil
+				}
+				return total, err
+			}
+		}
+		n, err := w.Write(r.cur.bytes)
+		total += int64(n)
+		r.cur.bytes = r.cur.bytes[n:]
+		if err != nil {
+			return total, err
+		}
+	}
+}
+
+func (r *blobReader) release() {
+	if r.cur.buf != nil {
+		r.cur.buf.Release()
+	}
+	r.cur = window{}
+}
+
+// Close ends the reading.
+func (r *blobReader) Close() error {
+	r.cancel()
+	r.release()
+	for w := range r.windows {
+		if w.buf != nil {
+			w.buf.Release()
+		}
+	}
+	return nil
+}

@@ -1,0 +1,584 @@
+package ops
+
+import (
+	"context"
+	"crypto/md5"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/cespare/xxhash/v2"
+
+	"ringfort/internal/blob"
+	"ringfort/internal/catalog"
+	"ringfort/internal/errs"
+	"ringfort/internal/keyhash"
+	"ringfort/internal/peer"
+	"ringfort/internal/register"
+	"ringfort/internal/timestamp"
+	"ringfort/internal/wire"
+)
+
+// The rows of an upload and of its parts. Names hold no NUL.
+func uploadRow(name, id string) string { return name + "\x00" + id }
+func partRow(name, id string, number int) string {
+	return fmt.Sprintf("%s\x00%s\x00%05d", name, id, number)
+}
+
+func noUpload(id string) error {
+	return errs.New("ops.Upload", errs.NoUpload, "upload %q does not exist; it may have been completed or aborted", id)
+}
+
+func (s *Service) uploadKey(c *catalog.Container, name, id string) (*key, error) {
+	object, p, err := s.objectKey(c, name)
+	if err != nil {
+		return nil, err
+	}
+	return s.uploadOf(object.hash, p, id)
+}
+
+// uploadOf returns the register of an upload to an object. It follows from the
+// object's hash and the upload's id, which every fragment of its parts carries:
+// so a sweeper that finds a fragment finds the upload.
+func (s *Service) uploadOf(object keyhash.Hash, p Policy, id string) (*key, error) {
+	h := s.secret.Of(keyhash.Upload, string(object[:]), id)
+	place, err := s.cluster.Object(p.Name, h)
+	if err != nil {
+		return nil, err
+	}
+	return newKey(peer.Objects, h, place, p.Spec.RecordDevices(), p.Spec.Copies()), nil
+}
+
+// group returns the blobs' group of an upload, which its id spells.
+func (u *Upload) group() timestamp.T {
+	g, _ := timestamp.Parse(u.ID)
+	return g
+}
+
+// CreateUpload begins a multipart upload: Container, Name, ContentType and Meta
+// say what will become of it. It fills in ID and Initiated.
+func (s *Service) CreateUpload(ctx context.Context, u *Upload) error {
+	if err := checkName(u.Name); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
+	defer cancel()
+	u.ID = s.clock.Now().String()
+	u.Initiated = time.UnixMicro(s.now()).UTC()
+	k, err := s.uploadKey(u.Container, u.Name, u.ID)
+	if err != nil {
+		return err
+	}
+	state := &catalog.Upload{
+		State: catalog.UploadOpen, Container: u.Container.Name, Incarnation: u.Container.Incarnation,
+		Name: u.Name, Initiated: u.Initiated.UnixMicro(), ContentType: u.ContentType, Meta: u.Meta,
+	}
+	rec := register.Record{Epoch: k.place.Epoch, Value: state.AppendTo(nil)}
+	out, err := s.proposer.Write(ctx, k.quorum, &register.Update{Record: rec, Op: s.clock.Now()}, timestamp.T{})
+	if err != nil {
+		return err
+	}
+	row := catalog.Row{Name: uploadRow(u.Name, u.ID), Ballot: out.Record.Ballot, TS: out.Record.TS, Value: rec.Value}
+	if err := s.putTable(ctx, u.Container, catalog.Uploads, []catalog.Row{row}); err != nil {
+		return err
+	}
+	k.settle(out.Record.Ballot)
+	return nil
+}
+
+func (s *Service) putTable(ctx context.Context, c *catalog.Container, t catalog.Table, rows []catalog.Row) error {
+	h := s.containerHash(c.Account, c.Name)
+	return s.putRows(ctx, peer.Containers, s.cluster.Container(h), listingOf(h, c, t), rows)
+}
+
+// uploadState reads an upload's register, errs.NoUpload if there is none.
+func (s *Service) uploadState(ctx context.Context, c *catalog.Container, name, id string) (*catalog.Upload, error) {
+	if _, err := timestamp.Parse(id); err != nil {
+		return nil, noUpload(id)
+	}
+	k, err := s.uploadKey(c, name, id)
+	if err != nil {
+		return nil, err
+	}
+	r, err := s.proposer.Read(ctx, k.forReading(), false)
+	if err != nil {
+		return nil, err
+	}
+	if r == nil || r.Tombstone {
+		return nil, noUpload(id)
+	}
+	return catalog.DecodeUpload(r.Value)
+}
+
+// Upload returns an upload that is open or was completed; errs.NoUpload if there
+// is none or it was aborted.
+func (s *Service) Upload(ctx context.Context, c *catalog.Container, name, id string) (*Upload, error) {
+	if err := checkName(name); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
+	defer cancel()
+	st, err := s.uploadState(ctx, c, name, id)
+	if err != nil {
+		return nil, err
+	}
+	if st.State == catalog.UploadAborted {
+		return nil, noUpload(id)
+	}
+	u := uploadFrom(c, id, st)
+	u.Done = st.State == catalog.UploadDone
+	return u, nil
+}
+
+func uploadFrom(c *catalog.Container, id string, st *catalog.Upload) *Upload {
+	return &Upload{
+		Container: c, Name: st.Name, ID: id, Initiated: time.UnixMicro(st.Initiated).UTC(),
+		ContentType: st.ContentType, Meta: st.Meta,
+	}
+}
+
+// PutPart writes a part. A part uploaded again under its number takes the place
+// of the earlier one.
+func (s *Service) PutPart(ctx context.Context, p *PutPart) (*catalog.Part, error) {
+	u := p.Upload
+	if p.Number < 1 || p.Number > MaxParts {
+		return nil, errs.New("ops.PutPart", errs.Invalid, "part number %d is not between 1 and %d", p.Number, MaxParts)
+	}
+	if u.Done {
+		return nil, noUpload(u.ID)
+	}
+	k, pol, err := s.objectKey(u.Container, u.Name)
+	if err != nil {
+		return nil, err
+	}
+	id := blob.ID{Group: u.group(), Part: uint32(p.Number), Attempt: rand.Uint64()}
+	in := &intake{s: s, ctx: ctx, key: k, policy: pol, body: p.Body, size: p.Size, also: p.Also, max: MaxPartBytes, blobOnly: true}
+	st, err := in.store(id)
+	if err != nil {
+		return nil, err
+	}
+	part := &catalog.Part{
+		Number: p.Number, Attempt: id.Attempt, Size: st.size, ETag: hex.EncodeToString(st.md5[:]),
+		Modified: s.now(), Missing: st.missing, Coding: st.coding,
+	}
+	err = st.check(p.MD5)
+	if err == nil && p.Finish != nil {
+		err = p.Finish(part)
+	}
+	if err == nil {
+		err = s.enterPart(ctx, u, part)
+	}
+	if err != nil {
+		st.drop(ctx)
+		return nil, err
+	}
+	return part, nil
+}
+
+// enterPart makes a part known, above what is known under its number.
+func (s *Service) enterPart(ctx context.Context, u *Upload, part *catalog.Part) error {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
+	defer cancel()
+	name := partRow(u.Name, u.ID, part.Number)
+	old, err := s.getRow(ctx, u.Container, catalog.Parts, name)
+	if err != nil {
+		return err
+	}
+	b := s.clock.Above(old.Ballot)
+	row := catalog.Row{Name: name, Ballot: b, TS: b, Bytes: part.Size, Value: part.AppendTo(nil)}
+	if err := s.putTable(ctx, u.Container, catalog.Parts, []catalog.Row{row}); err != nil {
+		return err
+	}
+	// Looked at after the part is known: an abort that came before would not
+	// have found it.
+	st, err := s.uploadState(ctx, u.Container, u.Name, u.ID)
+	if err == nil && st.State != catalog.UploadOpen {
+		err = noUpload(u.ID)
+	}
+	if errs.Is(err, errs.NoUpload) {
+		row.Deleted, row.Value, row.Bytes = true, nil, 0
+		row.Ballot = s.clock.Above(row.Ballot)
+		s.putTable(ctx, u.Container, catalog.Parts, []catalog.Row{row})
+		return err
+	}
+	if err == nil && old.Value != nil {
+		s.dropPart(ctx, u, old)
+	}
+	return err
+}
+
+func (s *Service) dropPart(ctx context.Context, u *Upload, row catalog.Row) {
+	r := wire.NewReader(row.Value)
+	part := catalog.ReadPart(&r)
+	if r.Err() == nil {
+		s.dropParts(ctx, u, []catalog.Part{part})
+	}
+}
+
+func (s *Service) dropParts(ctx context.Context, u *Upload, parts []catalog.Part) {
+	k, pol, err := s.objectKey(u.Container, u.Name)
+	if err != nil || len(parts) == 0 {
+		return
+	}
+	ids := make([]blob.ID, len(parts))
+	for i, p := range parts {
+		ids[i] = blob.ID{Group: u.group(), Part: uint32(p.Number), Attempt: p.Attempt}
+	}
+	s.dropBlobs(ctx, k, pol, ids)
+}
+
+// ListParts returns up to limit parts with numbers above after, and whether
+// there are more.
+func (s *Service) ListParts(ctx context.Context, u *Upload, after, limit int) ([]catalog.Part, bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
+	defer cancel()
+	rows, more, err := s.scan(ctx, u.Container, catalog.Parts, scanQuery{
+		prefix: uploadRow(u.Name, u.ID) + "\x00", marker: partRow(u.Name, u.ID, after), limit: limit,
+	})
+	if err != nil {
+		return nil, false, err
+	}
+	parts := make([]catalog.Part, len(rows))
+	for i, row := range rows {
+		r := wire.NewReader(row.Value)
+		parts[i] = catalog.ReadPart(&r)
+		if err := r.Done(); err != nil {
+			return nil, false, err
+		}
+	}
+	return parts, more, nil
+}
+
+// ListUploads returns a page of unfinished uploads, by name and id.
+func (s *Service) ListUploads(ctx context.Context, c *catalog.Container, q *UploadQuery) (*UploadPage, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
+	defer cancel()
+	page := &UploadPage{}
+	marker := ""
+	switch {
+	case q.NameMarker != "" && q.IDMarker != "":
+		marker = uploadRow(q.NameMarker, q.IDMarker)
+	case q.NameMarker != "":
+		marker = q.NameMarker + "\x00\xff" // behind all uploads of that name
+	}
+	for {
+		rows, more, err := s.scan(ctx, c, catalog.Uploads, scanQuery{prefix: q.Prefix, marker: marker, limit: peer.MaxPage})
+		if err != nil {
+			return nil, err
+		}
+		for _, row := range rows {
+			marker = row.Name
+			name, id, _ := strings.Cut(row.Name, "\x00")
+			if q.Delimiter != "" {
+				if i := strings.Index(name[len(q.Prefix):], q.Delimiter); i >= 0 {
+					common := name[:len(q.Prefix)+i+len(q.Delimiter)]
+					if q.NameMarker != "" && strings.HasPrefix(q.NameMarker, common) {
+						continue
+					}
+					if n := len(page.Uploads); n > 0 && page.Uploads[n-1].ID == "" && page.Uploads[n-1].Name == common {
+						continue
+					}
+					name, id = common, ""
+				}
+			}
+			if len(page.Uploads) == q.Limit {
+				page.More = true
+				return page, nil
+			}
+			u := Upload{Container: c, Name: name}
+			if id != "" {
+				st, err := catalog.DecodeUpload(row.Value)
+				if err != nil {
+					return nil, err
+				}
+				u = *uploadFrom(c, id, st)
+			}
+			page.Uploads = append(page.Uploads, u)
+		}
+		if !more {
+			return page, nil
+		}
+	}
+}
+
+// allParts lists every part of an upload.
+func (s *Service) allParts(ctx context.Context, u *Upload) (all []catalog.Part, err error) {
+	after := 0
+	for {
+		parts, more, err := s.ListParts(ctx, u, after, peer.MaxPage)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, parts...)
+		if !more {
+			return all, nil
+		}
+		after = parts[len(parts)-1].Number
+	}
+}
+
+var errSuperseded = errors.New("a later write stands")
+
+// CompleteUpload makes an object of an upload's parts. Called again, also by
+// another gateway after the first one died half-way, it gives the same answer.
+func (s *Service) CompleteUpload(ctx context.Context, c *Complete) (*catalog.Object, error) {
+	u := c.Upload
+	k, pol, err := s.objectKey(u.Container, u.Name)
+	if err != nil {
+		return nil, err
+	}
+	st, err := s.uploadState(ctx, u.Container, u.Name, u.ID)
+	if err != nil {
+		return nil, err
+	}
+	if st.State == catalog.UploadDone {
+		return &catalog.Object{Name: u.Name, ETag: st.ETag, Size: st.Size, Meta: u.Meta}, nil
+	}
+	have, err := s.allParts(ctx, u)
+	if err != nil {
+		return nil, err
+	}
+	parts, err := c.Choose(have)
+	if err != nil {
+		return nil, err
+	}
+	m := &making{s: s, u: u, key: k, policy: pol, judge: c.Judge}
+	o, err := m.object(parts)
+	if err != nil {
+		return nil, err
+	}
+	if c.Finish != nil {
+		if err := c.Finish(o, parts); err != nil {
+			return nil, err
+		}
+	}
+	if err := m.begin(ctx); err != nil {
+		return nil, err
+	}
+	if err := m.commit(ctx, o); err != nil {
+		if k := errs.KindOf(err); k == errs.Precondition || k == errs.Conflict || k == errs.NotFound {
+			m.transition(ctx, catalog.UploadOpen, nil) // the client may try again
+		}
+		return nil, err
+	}
+	if err := m.transition(ctx, catalog.UploadDone, o); err != nil {
+		return nil, err
+	}
+	s.forgetUpload(ctx, u, have, parts)
+	return o, nil
+}
+
+// making is the completion of one upload.
+type making struct {
+	s      *Service
+	u      *Upload
+	key    *key
+	policy Policy
+	judge  func(*catalog.Object) error
+	prior  timestamp.T
+	list   []byte // the manifest
+}
+
+// object describes the object that the parts make, and writes their list.
+func (m *making) object(parts []catalog.Part) (*catalog.Object, error) {
+	u := m.u
+	o := &catalog.Object{
+		ContainerAccount: u.Container.Account, Container: u.Container.Name, Incarnation: u.Container.Incarnation,
+		Name: u.Name, ContentType: u.ContentType, Meta: u.Meta, Modified: m.s.now(), TS: u.group(),
+		Layout: catalog.Manifest, PartCount: len(parts),
+	}
+	sum := md5.New()
+	m.list = make([]byte, 0, len(parts)*catalog.ManifestEntrySize)
+	for i := range parts {
+		p := &parts[i]
+		o.Size += p.Size
+		if p.Coding.K != 0 {
+			o.Coding = p.Coding
+		}
+		e := catalog.ManifestEntry{End: o.Size, Size: p.Size, Attempt: p.Attempt, Number: uint32(p.Number), Missing: p.Missing, Checksum: p.Checksum}
+		raw, err := hex.DecodeString(p.ETag)
+		if err != nil || len(raw) != md5.Size {
+			return nil, errs.New("ops.CompleteUpload", errs.Corrupt, "part %d has the ETag %q", p.Number, p.ETag)
+		}
+		copy(e.MD5[:], raw)
+		sum.Write(raw)
+		m.list = e.AppendTo(m.list)
+	}
+	if o.Size > MaxObjectBytes*10 {
+		return nil, errs.New("ops.CompleteUpload", errs.TooLarge, "%d bytes", o.Size)
+	}
+	o.ETag = hex.EncodeToString(sum.Sum(nil)) + "-" + strconv.Itoa(len(parts))
+	return o, nil
+}
+
+// begin moves the upload to Completing, and remembers which record it found: an
+// abort then comes too late, and a completion that starts again sees whether
+// somebody wrote the object since.
+func (m *making) begin(ctx context.Context) error {
+	r, err := m.s.proposer.Read(ctx, m.key.forReading(), false)
+	if err != nil {
+		return err
+	}
+	if r != nil {
+		m.prior = r.Op
+	}
+	return m.change(ctx, func(st *catalog.Upload) error {
+		switch st.State {
+		case catalog.UploadOpen:
+			st.State, st.Prior = catalog.UploadCompleting, m.prior
+		case catalog.UploadCompleting:
+			m.prior = st.Prior
+		default:
+			return noUpload(m.u.ID)
+		}
+		return nil
+	})
+}
+
+func (m *making) transition(ctx context.Context, to catalog.UploadState, o *catalog.Object) error {
+	ctx, cancel := detached(ctx, m.s.cfg.Timeout)
+	defer cancel()
+	return m.change(ctx, func(st *catalog.Upload) error {
+		st.State = to
+		if o != nil {
+			st.ETag, st.Size = o.ETag, o.Size
+		}
+		return nil
+	})
+}
+
+// change alters the upload's register.
+func (m *making) change(ctx context.Context, fn func(*catalog.Upload) error) error {
+	k, err := m.s.uploadKey(m.u.Container, m.u.Name, m.u.ID)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, m.s.cfg.Timeout)
+	defer cancel()
+	out, err := m.s.proposer.Update(ctx, k.quorum, m.s.clock.Now(), func(cur *register.Record) (*register.Record, error) {
+		if cur == nil || cur.Tombstone {
+			return nil, noUpload(m.u.ID)
+		}
+		st, err := catalog.DecodeUpload(cur.Value)
+		if err != nil {
+			return nil, err
+		}
+		if err := fn(st); err != nil {
+			return nil, err
+		}
+		return &register.Record{Epoch: k.place.Epoch, Value: st.AppendTo(nil)}, nil
+	})
+	if err == nil {
+		k.settle(out.Record.Ballot)
+	}
+	return err
+}
+
+// commit writes the object's record and row.
+func (m *making) commit(ctx context.Context, o *catalog.Object) error {
+	rec := register.Record{Group: m.u.group(), Epoch: m.key.place.Epoch}
+	if len(m.list) <= m.s.cfg.InlineMax {
+		rec.Data, rec.DataLen, rec.DataSum = m.list, len(m.list), xxhash.Sum64(m.list)
+	} else {
+		o.Attempt = rand.Uint64()
+		in := &intake{s: m.s, ctx: ctx, key: m.key, policy: m.policy, body: strings.NewReader(string(m.list)), size: int64(len(m.list)), max: MaxPartBytes, blobOnly: true}
+		st, err := in.store(blob.ID{Group: m.u.group(), Attempt: o.Attempt})
+		if err != nil {
+			return err
+		}
+		o.Layout, o.Coding, o.Missing = catalog.PagedManifest, st.coding, st.missing
+	}
+	ctx, cancel := context.WithTimeout(ctx, m.s.cfg.Timeout)
+	defer cancel()
+	op := m.u.group() // the same over all attempts to complete this upload
+	out, err := m.s.proposer.Update(ctx, m.key.quorum, op, func(cur *register.Record) (*register.Record, error) {
+		if cur != nil && cur.Includes(op) {
+			return nil, errSuperseded // done before
+		}
+		if cur != nil && cur.Op != m.prior || cur == nil && !m.prior.IsZero() {
+			// Somebody wrote since this upload began to complete. Whether an
+			// earlier attempt of ours came first cannot be told from here, so
+			// nothing may name the parts again: we came just before it.
+			if m.judge != nil {
+				return nil, errs.New("ops.CompleteUpload", errs.Conflict, "the object was written by another request meanwhile")
+			}
+			return nil, errSuperseded
+		}
+		if m.judge != nil {
+			have, err := m.s.liveObject(cur, m.u.Name)
+			if err != nil {
+				return nil, err
+			}
+			if err := m.judge(have); err != nil {
+				return nil, err
+			}
+		}
+		rec.Value = o.AppendTo(nil)
+		return &rec, nil
+	})
+	if errors.Is(err, errSuperseded) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return m.s.deliver(ctx, m.key, out.Record)
+}
+
+// forgetUpload removes an upload's rows, and the blobs of the parts that have not
+// become part of the object. What it does not reach is swept later.
+func (s *Service) forgetUpload(ctx context.Context, u *Upload, have, used []catalog.Part) {
+	ctx, cancel := detached(ctx, s.cfg.Timeout)
+	defer cancel()
+	inUse := make(map[uint64]bool, len(used))
+	for _, p := range used {
+		inUse[p.Attempt] = true
+	}
+	var unused []catalog.Part
+	rows := make([]catalog.Row, 0, len(have))
+	b := s.clock.Now()
+	for _, p := range have {
+		if !inUse[p.Attempt] {
+			unused = append(unused, p)
+		}
+		rows = append(rows, catalog.Row{Name: partRow(u.Name, u.ID, p.Number), Ballot: b, TS: b, Deleted: true})
+	}
+	s.dropParts(ctx, u, unused)
+	for len(rows) > 0 {
+		n := min(len(rows), 1000)
+		if err := s.putTable(ctx, u.Container, catalog.Parts, rows[:n]); err != nil {
+			s.log.Warn("rows of an upload's parts were left behind", "upload", u.ID, "error", err)
+			break
+		}
+		rows = rows[n:]
+	}
+	row := catalog.Row{Name: uploadRow(u.Name, u.ID), Ballot: b, TS: b, Deleted: true}
+	if err := s.putTable(ctx, u.Container, catalog.Uploads, []catalog.Row{row}); err != nil {
+		s.log.Warn("the row of an upload was left behind", "upload", u.ID, "error", err)
+	}
+}
+
+// AbortUpload gives an upload up and frees its parts.
+func (s *Service) AbortUpload(ctx context.Context, u *Upload) error {
+	m := &making{s: s, u: u}
+	err := m.change(ctx, func(st *catalog.Upload) error {
+		if st.State != catalog.UploadOpen && st.State != catalog.UploadAborted {
+			return noUpload(u.ID)
+		}
+		st.State = catalog.UploadAborted
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	have, err := s.allParts(ctx, u)
+	if err != nil {
+		return err
+	}
+	s.forgetUpload(ctx, u, have, nil)
+	return nil
+}
