@@ -1,0 +1,323 @@
+package objectserver
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+
+	"ringfort/internal/blob"
+	"ringfort/internal/catalog"
+	"ringfort/internal/erasure"
+	"ringfort/internal/errs"
+	"ringfort/internal/keyhash"
+	"ringfort/internal/peer"
+	"ringfort/internal/timestamp"
+	"ringfort/internal/volume"
+	"ringfort/objectserver/fragfile"
+)
+
+// The entry of a fragment in the index begins with where it is; the header
+// follows, so that a sweeper can tell whose it is without reading it.
+const (
+	inLog  = 1 // the entry's tail is the fragment, packed
+	inFile = 2 // the fragment is a file
+)
+
+func fragmentKey(n fragfile.Name) []byte {
+	b := append(make([]byte, 0, 16+blob.IDSize+1), n.Owner[:]...)
+	return append(n.Blob.AppendTo(b), byte(n.Index))
+}
+
+func parseFragmentKey(b []byte) (n fragfile.Name, ok bool) {
+	if len(b) != 16+blob.IDSize+1 {
+		return n, false
+	}
+	copy(n.Owner[:], b)
+	n.Blob, ok = blob.Decode(b[16:])
+	n.Index = erasure.Index(b[len(b)-1])
+	return n, ok
+}
+
+func nameOf(f peer.FragmentName) fragfile.Name {
+	return fragfile.Name{Owner: f.Owner, Blob: f.ID, Index: erasure.Index(f.Index)}
+}
+
+// CreateFragment begins a fragment: in memory while it may be packed, in a file
+// when it is known, or turns out, to be longer than PackMax.
+func (s *Server) CreateFragment(ctx context.Context, h *peer.FragmentHeader) (peer.FragmentWriter, error) {
+	if h.Index < 0 || h.Index >= int(h.Coding.K)+int(h.Coding.M) {
+		return nil, errs.New("objectserver.CreateFragment", errs.Invalid, "fragment %d of ec(%d,%d)", h.Index, h.Coding.K, h.Coding.M)
+	}
+	w := &fragmentWriter{s: s, h: fragfile.Header{
+		Name: nameOf(peer.FragmentName{Owner: h.Owner, ID: h.ID, Index: h.Index}),
+		K:    h.Coding.K, M: h.Coding.M, BlockSize: h.Coding.BlockSize, Policy: h.Policy, Size: h.Size,
+	}}
+	if h.Size < 0 {
+		w.h.Size = fragfile.SizeUnknown
+		return w, w.h.Validate()
+	}
+	if err := w.h.Validate(); err != nil {
+		return nil, err
+	}
+	n := w.h.Layout().FragmentSize()
+	if n <= s.cfg.PackMax {
+		w.packed = make([]byte, 0, n)
+		return w, nil
+	}
+	return w, w.spill(ctx)
+}
+
+type fragmentWriter struct {
+	s      *Server
+	h      fragfile.Header
+	packed []byte           // while it may still be packed
+	file   *fragfile.Writer // else
+}
+
+// spill goes over to a file.
+func (w *fragmentWriter) spill(ctx context.Context) (err error) {
+	if w.file, err = w.s.files.Create(ctx, w.h); err != nil {
+		return err
+	}
+	_, err = w.file.Write(w.packed)
+	w.packed = nil
+	return err
+}
+
+func (w *fragmentWriter) Write(p []byte) (int, error) {
+	if w.file == nil && int64(len(w.packed)+len(p)) > w.s.cfg.PackMax {
+		if err := w.spill(context.Background()); err != nil {
+			return 0, err
+		}
+	}
+	if w.file != nil {
+		return w.file.Write(p)
+	}
+	w.packed = append(w.packed, p...)
+	return len(p), nil
+}
+
+func (w *fragmentWriter) Commit(ctx context.Context, size int64) error {
+	h := w.h
+	h.Size = size
+	if err := h.Validate(); err != nil {
+		w.Abort()
+		return err
+	}
+	key := fragmentKey(h.Name)
+	if w.file != nil {
+		if err := w.file.Commit(ctx, size); err != nil {
+			return err
+		}
+		b := w.s.vol.NewBatch(volume.Meta)
+		b.Put(spaceFragments, key, entry(inFile, h), nil, volume.Ref{})
+		return w.s.vol.Commit(context.WithoutCancel(ctx), b)
+	}
+	head, tail, err := fragfile.Pack(h, w.packed)
+	if err != nil {
+		return err
+	}
+	whole := make([]byte, 0, len(head)+len(w.packed)+len(tail))
+	whole = append(append(append(whole, head...), w.packed...), tail...)
+	b := w.s.vol.NewBatch(volume.Bulk)
+	b.Put(spaceFragments, key, entry(inLog, h), whole, volume.Ref{})
+	w.packed = nil
+	return w.s.vol.Commit(context.WithoutCancel(ctx), b)
+}
+
+func (w *fragmentWriter) Abort() {
+	if w.file != nil {
+		w.file.Abort()
+	}
+	w.packed = nil
+}
+
+// entry is the head of a fragment's index entry: where it is, k, m, policy (4
+// bytes) and the blob's size (8 bytes), big-endian.
+func entry(where byte, h fragfile.Header) []byte {
+	b := append(make([]byte, 0, 16), where, h.K, h.M)
+	b = append(b, byte(h.Policy>>24), byte(h.Policy>>16), byte(h.Policy>>8), byte(h.Policy))
+	for shift := 56; shift >= 0; shift -= 8 {
+		b = append(b, byte(h.Size>>shift))
+	}
+	return b
+}
+
+// OpenFragment returns n bytes of a fragment from off, verified.
+func (s *Server) OpenFragment(ctx context.Context, f peer.FragmentName, off, n int64) (io.ReadCloser, error) {
+	const op = "objectserver.OpenFragment"
+	name := nameOf(f)
+	val, err := s.vol.Get(spaceFragments, fragmentKey(name))
+	if err != nil {
+		return nil, err
+	}
+	if len(val.Head) == 0 {
+		return nil, errs.New(op, errs.Corrupt, "fragment %v has an empty index entry", name)
+	}
+	var r *fragfile.Reader
+	switch val.Head[0] {
+	case inLog:
+		r, err = s.openPacked(val, name, n)
+	case inFile:
+		if r, err = s.files.Open(name); errs.Is(err, errs.NotFound) {
+			err = errs.New(op, errs.Corrupt, "the file of fragment %v is missing", name)
+		}
+	default:
+		err = errs.New(op, errs.Corrupt, "fragment %v is kept in an unknown way %d", name, val.Head[0])
+	}
+	if err != nil {
+		return nil, err
+	}
+	if off < 0 || n < 0 || off > r.Len() {
+		r.Close()
+		return nil, errs.New(op, errs.BadRange, "bytes from %d of %d", off, r.Len())
+	}
+	return &fragmentReader{r: r, off: off, end: min(off+n, r.Len())}, nil
+}
+
+// openPacked opens a fragment in the log. A read of much of it fetches all in one
+// go; a short one fetches what it needs.
+func (s *Server) openPacked(val volume.Value, name fragfile.Name, n int64) (*fragfile.Reader, error) {
+	if size := int64(val.TailLen); n >= size/4 {
+		whole, err := s.vol.ReadTail(val, 0, val.TailLen, make([]byte, 0, val.TailLen))
+		if err != nil {
+			return nil, err
+		}
+		return fragfile.OpenPacked(bytes.NewReader(whole), size, name)
+	}
+	return fragfile.OpenPacked(&tailReader{s.vol, val}, int64(val.TailLen), name)
+}
+
+// tailReader reads a volume entry's tail piece by piece.
+type tailReader struct {
+	vol *volume.Volume
+	val volume.Value
+}
+
+func (t *tailReader) ReadAt(p []byte, off int64) (int, error) {
+	n := min(int64(len(p)), int64(t.val.TailLen)-off)
+	if n <= 0 {
+		return 0, io.EOF
+	}
+	got, err := t.vol.ReadTail(t.val, int(off), int(n), p[:0])
+	if err == nil && len(got) < len(p) {
+		err = io.EOF
+	}
+	return len(got), err
+}
+
+type fragmentReader struct {
+	r        *fragfile.Reader
+	off, end int64
+}
+
+func (f *fragmentReader) Read(p []byte) (int, error) {
+	if f.off >= f.end {
+		return 0, io.EOF
+	}
+	p = p[:min(int64(len(p)), f.end-f.off)]
+	n, err := f.r.ReadAt(p, f.off)
+	f.off += int64(n)
+	if err == io.EOF && n > 0 {
+		err = nil
+	}
+	return n, err
+}
+
+func (f *fragmentReader) Close() error { return f.r.Close() }
+
+// DropBlobs deletes the fragments of blobs. Absent ones are no error.
+func (s *Server) DropBlobs(ctx context.Context, owner keyhash.Hash, ids []blob.ID) error {
+	for _, id := range ids {
+		if err := s.dropPrefix(ctx, id.AppendTo(append([]byte{}, owner[:]...))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// DropGroup deletes the fragments of all blobs of a group.
+func (s *Server) DropGroup(ctx context.Context, owner keyhash.Hash, group timestamp.T) error {
+	return s.dropPrefix(ctx, groupKey(owner, group))
+}
+
+// dropPrefix deletes the fragments whose index keys begin with prefix: the files
+// first, so that none is left without an entry by a crash.
+func (s *Server) dropPrefix(ctx context.Context, prefix []byte) error {
+	it, err := s.vol.NewIter(spaceFragments, prefix, after(prefix))
+	if err != nil {
+		return err
+	}
+	defer it.Close()
+	b := s.vol.NewBatch(volume.Meta)
+	n := 0
+	for ok := it.First(); ok; ok = it.Next() {
+		if err := ctx.Err(); err != nil {
+			break
+		}
+		name, valid := parseFragmentKey(it.Key())
+		if head := it.Head(); valid && len(head) > 0 && head[0] == inFile {
+			if err := s.files.Remove(name); err != nil && !errs.Is(err, errs.NotFound) {
+				return errors.Join(err, it.Err())
+			}
+		}
+		b.Delete(spaceFragments, it.Key(), it.Ref())
+		n++
+	}
+	if err := it.Err(); err != nil || n == 0 {
+		b.Discard()
+		return errors.Join(err, ctx.Err())
+	}
+	s.vol.CommitLazy(b)
+	return ctx.Err()
+}
+
+// after returns the smallest key that is greater than all with the prefix.
+func after(prefix []byte) []byte {
+	b := append([]byte{}, prefix...)
+	for i := len(b) - 1; i >= 0; i-- {
+		if b[i]++; b[i] != 0 {
+			return b[:i+1]
+		}
+	}
+	return nil
+}
+
+// Fragment describes a fragment that the device has.
+type Fragment struct {
+	Name   fragfile.Name
+	Coding catalog.Coding // without the block size
+	Policy uint32
+	Size   int64 // of the blob
+	File   bool
+}
+
+// Fragments calls fn with the fragments from the key after start on, in order,
+// until fn answers false.
+func (s *Server) Fragments(start []byte, fn func(key []byte, f Fragment) bool) error {
+	it, err := s.vol.NewIter(spaceFragments, nil, nil)
+	if err != nil {
+		return err
+	}
+	defer it.Close()
+	for ok := it.SeekGE(append(append([]byte{}, start...), 0)); ok; ok = it.Next() {
+		name, valid := parseFragmentKey(it.Key())
+		h := it.Head()
+		if !valid || len(h) != 15 {
+			return errs.New("objectserver.Fragments", errs.Corrupt, "index entry %x", it.Key())
+		}
+		f := Fragment{Name: name, Coding: catalog.Coding{K: h[1], M: h[2]}, File: h[0] == inFile}
+		for _, x := range h[3:7] {
+			f.Policy = f.Policy<<8 | uint32(x)
+		}
+		for _, x := range h[7:] {
+			f.Size = f.Size<<8 | int64(x)
+		}
+		if !fn(it.Key(), f) {
+			return nil
+		}
+	}
+	return it.Err()
+}
+
