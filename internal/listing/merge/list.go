@@ -3,6 +3,7 @@ package merge
 import (
 	"context"
 	"slices"
+	"strings"
 
 	"golang.org/x/sync/errgroup"
 
@@ -60,7 +61,7 @@ func list(ctx context.Context, q peer.RowQuery, devices []Device, fetch int) (*p
 		if !more || len(out.Entries) == want {
 			return &out, nil
 		}
-		if q.Marker != "" && !before(&q, q.Marker, next.Marker) {
+		if !onward(&q, next.Marker) {
 			return nil, errs.New("merge.List", errs.Corrupt, "a page does not begin after its marker")
 		}
 		// Where much is deleted on one device only, a page yields little: the steps
@@ -72,6 +73,15 @@ func list(ctx context.Context, q peer.RowQuery, devices []Device, fetch int) (*p
 		fetch = max(left, 1)
 		q = next
 	}
+}
+
+// onward reports whether a place can follow a query's marker: it is after it, or is
+// the common prefix around it.
+func onward(q *peer.RowQuery, place string) bool {
+	if place == q.Marker {
+		return q.Inclusive
+	}
+	return q.Marker == "" || before(q, q.Marker, place) || strings.HasPrefix(q.Marker, place)
 }
 
 // roundOf asks all devices for a page and about what their pages leave open.
