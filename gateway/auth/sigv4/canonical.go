@@ -180,6 +180,9 @@ func appendEncoded(b []byte, s string) []byte {
 	return b
 }
 
+// EncodePath returns a decoded path as S3's clients encode and sign it.
+func EncodePath(path string) string { return string(appendPath(nil, path)) }
+
 // appendPath appends a decoded path encoded, but for its slashes.
 func appendPath(b []byte, path string) []byte {
 	if path == "" {

@@ -88,7 +88,7 @@ func (v *Verifier) Parse(r *http.Request) (Claim, error) {
 	auth := r.Header["Authorization"]
 	c.Presigned = presigned(r.URL.RawQuery)
 	if len(auth) > 1 || c.Presigned && len(auth) > 0 {
-		return Claim{}, onlyOneMechanism()
+		return Claim{}, OnlyOneMechanism()
 	}
 	var err error
 	switch {
@@ -176,7 +176,7 @@ func (c *Claim) headerTime(h http.Header) error {
 		c.timestamp = ts
 		var ok bool
 		if c.Time, ok = parseISO(ts); !ok {
-			return noDate()
+			return NoDate()
 		}
 		return nil
 	}
@@ -186,7 +186,7 @@ func (c *Claim) headerTime(h http.Header) error {
 		var err error
 		if t, err = http.ParseTime(date); err != nil {
 			if t, err = time.Parse(time.RFC1123Z, date); err != nil {
-				return noDate()
+				return NoDate()
 			}
 		}
 	}
@@ -319,7 +319,7 @@ func (c *Claim) finish() error {
 			"Invalid credential date \"%s\". This date is not the same as X-Amz-Date: \"%s\".", c.Scope.Date, c.timestamp[:8])
 	}
 	var err error
-	if c.Payload, c.ContentSHA256, err = parsePayload(c.payloadText); err != nil {
+	if c.Payload, c.ContentSHA256, err = ParsePayload(c.payloadText); err != nil {
 		return err
 	}
 	// Sorted without repeats is what AWS prescribes, and what bounds our work.

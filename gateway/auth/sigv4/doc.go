@@ -49,6 +49,6 @@
 // be used only after its reader has returned io.EOF.
 //
 // Everything is safe for concurrent use, except ChunkSigner and HashedBody, which
-// belong to one request. Nothing is kept on disk. Memory is bounded: a few hundred
+// belong to one request. Nothing is kept on disk. Memory is bounded: some thousand
 // derived keys, and buffers no larger than the requests in flight.
 package sigv4

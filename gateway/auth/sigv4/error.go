@@ -71,13 +71,15 @@ func credentialError(presigned bool, details []string, format string, args ...an
 	return refuse(errs.Invalid, CodeHeaderMalformed, "The authorization header is malformed; "+what, details...)
 }
 
-func onlyOneMechanism() error {
+// OnlyOneMechanism refuses a request that is signed twice.
+func OnlyOneMechanism() error {
 	return refuse(errs.Invalid, CodeInvalidArgument,
 		"Only one auth mechanism allowed; only the X-Amz-Algorithm query parameter, Signature query string parameter or the Authorization header should be specified",
 		"ArgumentName", "Authorization")
 }
 
-func noDate() error {
+// NoDate refuses a request whose signature has no time.
+func NoDate() error {
 	return refuse(errs.Denied, CodeAccessDenied, "AWS authentication requires a valid Date or x-amz-date header")
 }
 

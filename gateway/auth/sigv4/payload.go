@@ -54,8 +54,10 @@ func (p Payload) Trailer() bool {
 	return p == PayloadStreamingTrailer || p == PayloadStreamingUnsignedTrailer
 }
 
-// parsePayload reads x-amz-content-sha256.
-func parsePayload(v string) (kind Payload, sum [sha256.Size]byte, err error) {
+// ParsePayload reads a value of x-amz-content-sha256: the kind and, for
+// PayloadSigned, the hash. Parse does so for signed requests; anonymous and
+// Version 2 requests may carry the header too. Its error is an *Error.
+func ParsePayload(v string) (kind Payload, sum [sha256.Size]byte, err error) {
 	switch v {
 	case UnsignedPayload:
 		return PayloadUnsigned, sum, nil

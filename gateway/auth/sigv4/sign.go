@@ -37,7 +37,7 @@ func NewSigner(creds Credentials, region string) *Signer {
 // before are signed, except those that a transport or a proxy may change. The
 // result is what a chunked body needs.
 func (s *Signer) Sign(r *http.Request, payload string, now time.Time) (Verified, error) {
-	kind, sum, err := parsePayload(payload)
+	kind, sum, err := ParsePayload(payload)
 	if err != nil {
 		return Verified{}, err
 	}
@@ -77,7 +77,7 @@ func (s *Signer) Presign(r *http.Request, expires time.Duration, now time.Time) 
 	if payload == "" {
 		payload = UnsignedPayload
 	}
-	kind, sum, err := parsePayload(payload)
+	kind, sum, err := ParsePayload(payload)
 	if err != nil {
 		return Verified{}, err
 	}
