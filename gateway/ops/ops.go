@@ -155,8 +155,11 @@ type ContainerInfo struct {
 	Prefix  bool
 	Created time.Time
 	Policy  string
-	Count   int64
-	Bytes   int64
+
+	Incarnation catalog.Incarnation
+	// Count and Bytes are filled in by WithStats.
+	Count int64
+	Bytes int64
 }
 
 // Stats are totals.
