@@ -63,6 +63,7 @@ func BigFile(t testing.TB, path string, shortBytes int64) string {
 	if Long() {
 		size = 2 << 30
 	}
+	must(t, os.MkdirAll(filepath.Dir(path), 0o755))
 	f, err := os.Create(path)
 	must(t, err)
 	defer f.Close()
