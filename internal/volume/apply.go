@@ -65,6 +65,7 @@ func rangeKeys(space SpaceID, lo, hi []byte) (l, h []byte) {
 func (v *Volume) account(touched map[*segment]struct{}, own *segment, o *logOp, ref, old Ref) {
 	if !ref.IsZero() {
 		own.live += int64(ref.Length)
+		own.entries++
 	}
 	if !old.IsZero() {
 		if s := v.segs.get(old.Segment); s != nil {
@@ -93,21 +94,25 @@ func (v *Volume) applyIndex(pb *pebble.Batch, touched map[*segment]struct{}, own
 	return v.db.Apply(pb, pebble.NoSync)
 }
 
+const countsSize = 1 + 3*8 + 4
+
 // encodeCounts is what the index keeps of a segment.
 func (s *segment) encodeCounts() []byte {
-	b := append(make([]byte, 0, 21), byte(s.lane))
+	b := append(make([]byte, 0, countsSize), byte(s.lane))
 	b = binary.LittleEndian.AppendUint64(b, uint64(s.live))
 	b = binary.LittleEndian.AppendUint64(b, uint64(s.tombs))
+	b = binary.LittleEndian.AppendUint64(b, uint64(s.entries))
 	return binary.LittleEndian.AppendUint32(b, uint32(s.end.Load()))
 }
 
 func (s *segment) decodeCounts(b []byte) error {
-	if len(b) != 21 {
+	if len(b) != countsSize {
 		return errs.New("volume.index", errs.Corrupt, "counts of a segment of %d bytes", len(b))
 	}
 	s.live = int64(binary.LittleEndian.Uint64(b[1:]))
 	s.tombs = int64(binary.LittleEndian.Uint64(b[9:]))
-	s.end.Store(int64(binary.LittleEndian.Uint32(b[17:])))
+	s.entries = int64(binary.LittleEndian.Uint64(b[17:]))
+	s.end.Store(int64(binary.LittleEndian.Uint32(b[25:])))
 	return nil
 }
 

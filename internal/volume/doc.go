@@ -75,7 +75,8 @@
 //	 0  magic "RFF1"     4
 //	 4  version 1        1
 //	 5  lane             1
-//	 6  0                2
+//	 6  seal             1   1: the segment ends with this frame, which is empty
+//	 7  0                1
 //	 8  segment          4   stale frames of a recycled file have another
 //	12  generation       4   which opening of the volume wrote it
 //	16  seq              8   counts the lane's frames from 1, over all segments

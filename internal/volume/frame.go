@@ -61,6 +61,7 @@ func alignUp(n, a int64) int64 { return (n + a - 1) &^ (a - 1) }
 // frameHeader begins every frame; doc.go has its layout.
 type frameHeader struct {
 	lane       Lane
+	seal       bool // the segment ends with this frame, which is empty
 	segment    SegmentID
 	generation uint32
 	seq        uint64 // of this frame, from 1 in each lane
@@ -81,7 +82,10 @@ func (h *frameHeader) put(b []byte) {
 	le := binary.LittleEndian
 	le.PutUint32(b[0:], frameMagic)
 	b[4], b[5] = frameVersion, byte(h.lane)
-	le.PutUint16(b[6:], 0)
+	b[6], b[7] = 0, 0
+	if h.seal {
+		b[6] = 1
+	}
 	le.PutUint32(b[8:], uint32(h.segment))
 	le.PutUint32(b[12:], h.generation)
 	le.PutUint64(b[16:], h.seq)
@@ -103,7 +107,7 @@ func parseFrameHeader(b []byte) (h frameHeader, ok bool) {
 		return h, false
 	}
 	h = frameHeader{
-		lane: Lane(b[5]), segment: SegmentID(le.Uint32(b[8:])), generation: le.Uint32(b[12:]),
+		lane: Lane(b[5]), seal: b[6] == 1, segment: SegmentID(le.Uint32(b[8:])), generation: le.Uint32(b[12:]),
 		seq: le.Uint64(b[16:]), durable: le.Uint64(b[24:]),
 		opsLen: le.Uint32(b[32:]), blobLen: le.Uint32(b[36:]), opCount: le.Uint32(b[40:]), opsSum: le.Uint64(b[48:]),
 	}

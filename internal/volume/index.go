@@ -15,7 +15,7 @@ import (
 // ownSpace is the volume's own key space in the index. Below it lie:
 //
 //	'p' lane(1)          position: segment(4) offset(4) seq(8), the frames applied
-//	's' segment(4, BE)   lane(1) live(8) tombs(8) end(4) of a segment
+//	's' segment(4, BE)   lane(1) live(8) tombs(8) entries(8) end(4) of a segment
 //	'f' number(8, BE)    a Finding
 //	'g'                  generation(8), also kept in the log
 //	'c'                  generation(8) of the last clean close
@@ -258,7 +258,7 @@ func (v *Volume) openIndex(mustExist bool) error {
 			DataCorruption: func(i pebble.DataCorruptionInfo) {
 				v.report(Finding{Kind: IndexCorrupt, Path: i.Path, What: fmt.Sprint(i.Details)})
 			},
-			FlushEnd: func(i pebble.FlushInfo) { v.flushed(i.Err == nil) },
+			FlushEnd: func(pebble.FlushInfo) { v.kickBackground() },
 		},
 	}
 	opts.Levels[0].BlockSize = 8 << 10

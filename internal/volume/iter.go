@@ -28,6 +28,24 @@ func (t *iterators) add() uint64 {
 	return t.next
 }
 
+// last returns the number of the newest iterator there was.
+func (t *iterators) last() uint64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.next
+}
+
+// oldest returns the number of the oldest open iterator, or a high one.
+func (t *iterators) oldest() uint64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	n := uint64(1<<64 - 1)
+	for i := range t.open {
+		n = min(n, i)
+	}
+	return n
+}
+
 func (t *iterators) remove(n uint64) {
 	t.mu.Lock()
 	delete(t.open, n)

@@ -53,7 +53,9 @@ type lane struct {
 
 	commitMu sync.Mutex // held by the writer over a commit, before any other lock; see Volume.settle
 
+	active    atomic.Uint32 // id of seg, 0: none
 	durable   atomic.Uint64 // seq of the last frame known durable
+	applied   atomic.Uint64 // seq of the last frame applied to the index
 	written   atomic.Int64  // bytes since the volume was opened
 	unflushed atomic.Int64  // bytes since the index began its last flush
 }
@@ -235,7 +237,7 @@ func (l *lane) commit(group []*Batch) error {
 			return err
 		}
 	}
-	h := frameHeader{lane: l.id, generation: uint32(v.generation), seq: l.seq + 1, durable: l.seq}
+	h := frameHeader{lane: l.id, generation: uint32(v.generation)}
 	var ops, blobs, n int64
 	for _, b := range group {
 		ops += int64(len(b.ops))
@@ -249,7 +251,7 @@ func (l *lane) commit(group []*Batch) error {
 	if err := l.room(h.size()); err != nil {
 		return err
 	}
-	h.segment = l.seg.id
+	h.segment, h.seq, h.durable = l.seg.id, l.seq+1, l.seq
 	pb := v.db.NewBatchWithSize(int(ops) + int(n)*48 + 64)
 	defer pb.Close()
 	frame := l.buffer(h.size())
@@ -349,12 +351,10 @@ func (l *lane) room(n int64) error {
 func (l *lane) roll() error {
 	v := l.v
 	if l.seg != nil {
-		l.prev, l.prevEnd = l.seg.id, l.off
-		if err := l.file.Close(); err != nil {
-			return v.fail(err)
+		if err := l.seal(); err != nil {
+			return err
 		}
-		l.file, l.seg = nil, nil
-		v.kickCompaction()
+		v.kickBackground()
 	}
 	id := SegmentID(v.lastSegment.Add(1))
 	s := &segment{id: id, lane: l.id, path: v.path("log", segmentName(l.id, id))}
@@ -380,6 +380,32 @@ func (l *lane) roll() error {
 	s.end.Store(segmentHeader)
 	v.segs.add(s)
 	l.seg, l.file, l.direct, l.off, l.claimed = s, f, false, segmentHeader, claimed
+	l.active.Store(uint32(id))
+	return nil
+}
+
+// seal ends the current segment with a frame that says so, if there is room.
+func (l *lane) seal() error {
+	h := frameHeader{lane: l.id, seal: true, segment: l.seg.id, generation: uint32(l.v.generation), seq: l.seq + 1, durable: l.seq}
+	h.opsSum = xxhash.Sum64(nil)
+	if l.off+h.size() <= l.v.cfg.segmentBytes(l.id) {
+		frame := l.buffer(h.size())
+		clear(frame)
+		h.put(frame)
+		if err := l.write(frame); err != nil {
+			return err
+		}
+		l.off += h.size()
+		l.seq++
+		l.seg.end.Store(l.off)
+		l.durable.Store(l.seq)
+	}
+	if err := l.file.Close(); err != nil {
+		return l.v.fail(err)
+	}
+	l.prev, l.prevEnd = l.seg.id, l.off
+	l.file, l.seg = nil, nil
+	l.active.Store(0)
 	return nil
 }
 
@@ -459,6 +485,7 @@ func (l *lane) apply(group []*Batch, pb *pebble.Batch) error {
 	if err != nil {
 		return v.fail(err)
 	}
+	l.applied.Store(l.seq)
 	return nil
 }
 

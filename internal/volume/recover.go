@@ -161,6 +161,7 @@ func (r *replay) run(ctx context.Context) error {
 	}
 	l.seq = r.expect - 1
 	l.durable.Store(l.seq)
+	l.applied.Store(l.seq)
 	if all := v.segs.of(l.id); len(all) > 0 {
 		l.prev = all[len(all)-1].id
 		l.prevEnd = all[len(all)-1].end.Load()
@@ -173,6 +174,7 @@ func (r *replay) resume(s *segment) error {
 	l := r.l
 	l.seq = r.pos.seq
 	l.durable.Store(l.seq)
+	l.applied.Store(l.seq)
 	if int64(r.pos.offset) >= r.v.cfg.segmentBytes(l.id) {
 		l.prev, l.prevEnd = s.id, int64(r.pos.offset)
 		return nil
@@ -183,6 +185,7 @@ func (r *replay) resume(s *segment) error {
 	}
 	s.end.Store(int64(r.pos.offset))
 	l.seg, l.file, l.off, l.claimed = s, f, int64(r.pos.offset), int64(r.pos.offset)
+	l.active.Store(uint32(s.id))
 	return nil
 }
 
@@ -245,7 +248,7 @@ func (r *replay) unborn(s *segment) error {
 	if s.id == r.pos.segment {
 		return r.lost(Finding{Kind: RangeLost, Segment: s.id, From: 0, To: int64(r.pos.offset), What: "no frame is left in the segment"})
 	}
-	v.segs.drop(s)
+	v.segs.forget(s)
 	return errs.Wrap("volume.Open", errs.Unavailable, v.cfg.FS.Remove(s.path))
 }
 
@@ -280,6 +283,9 @@ func (r *replay) frames1(sc *frameScanner, s *segment, off, bound int64, later [
 				return err
 			}
 			off += h.size()
+			if h.seal {
+				break
+			}
 			continue
 		}
 		next, lost, err := r.judge(sc, off, bound, later)

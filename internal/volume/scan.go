@@ -96,6 +96,22 @@ func (s *frameScanner) frame(off int64) (h frameHeader, ops []logOp, blobs []byt
 	return h, s.ops, blobs, true, nil
 }
 
+// operations reads the header and operations of the frame at off and verifies
+// them, leaving the blobs alone. ops are good until the next call.
+func (s *frameScanner) operations(off int64) (h frameHeader, ops []logOp, ok bool, err error) {
+	if h, ok, err = s.header(off); !ok || err != nil {
+		return h, nil, false, err
+	}
+	p, ok, err := s.bytes(off+headerSize, int64(h.opsLen))
+	if !ok || err != nil {
+		return h, nil, false, err
+	}
+	if s.ops, err = decodeOps(&h, p, s.ops); err != nil {
+		return h, nil, false, nil
+	}
+	return h, s.ops, true, nil
+}
+
 // nextHeader finds the first sound frame header of this segment at or behind off
 // and before limit.
 func (s *frameScanner) nextHeader(off, limit int64) (at int64, h frameHeader, ok bool, err error) {

@@ -25,11 +25,14 @@ type segment struct {
 	rewriting atomic.Bool // compaction is at it: Refs into it may be stale
 
 	// Guarded by Volume.applyMu.
-	live, tombs int64 // bytes of entries that the index points at, and of deletes that must stay
+	live    int64 // bytes of entries that the index points at
+	tombs   int64 // bytes of deletes that may have to stay
+	entries int64 // entries it ever held that must be looked up before it goes
 
 	// Guarded by segments.mu.
 	file vfs.File // for reading, nil: not open
 	refs int      // readers at this moment
+	gone bool     // no readers are let in
 	used uint64   // when it was last read, in ticks of segments.tick
 }
 
@@ -115,7 +118,7 @@ func (t *segments) acquire(id SegmentID) (s *segment, ok bool, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	s = t.get(id)
-	if s == nil {
+	if s == nil || s.gone {
 		return nil, false, nil
 	}
 	if s.file == nil {
@@ -157,12 +160,11 @@ func (t *segments) shrink() {
 	}
 }
 
-// drop takes a segment out of the table, so that it is read no more, and reports
-// whether no reader is left.
-func (t *segments) drop(s *segment) bool {
+// end closes a segment to new readers and reports whether none is left.
+func (t *segments) end(s *segment) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.change(func(m map[SegmentID]*segment) { delete(m, s.id) })
+	s.gone = true
 	if s.refs > 0 {
 		return false
 	}
@@ -172,6 +174,13 @@ func (t *segments) drop(s *segment) bool {
 		t.open--
 	}
 	return true
+}
+
+// forget takes a segment that has ended out of the table.
+func (t *segments) forget(s *segment) {
+	t.mu.Lock()
+	t.change(func(m map[SegmentID]*segment) { delete(m, s.id) })
+	t.mu.Unlock()
 }
 
 // closeAll closes all descriptors.
