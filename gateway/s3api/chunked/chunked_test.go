@@ -256,7 +256,7 @@ func (hasher) Close() {}
 func newSHA256() md5simd.Hasher { return hasher{sha256.New()} }
 
 // What minio-go sends, as it comes off the wire.
-func TestMinioClient(t *testing.T) {
+func TestMinioSigner(t *testing.T) {
 	data := bytes.Repeat([]byte("minio"), 30000)
 	sum := checksum.Of(checksum.CRC32C, data).String()
 	trailer := func() http.Header { return http.Header{"X-Amz-Checksum-Crc32c": {sum}} }
