@@ -6,8 +6,9 @@
 // compares them. Read [Container], [Object] and [Row] first. The package does no
 // I/O and holds no state.
 //
-// Every encoding begins with a version byte, 1, and is made of the primitives of
-// package wire, in the order of the struct's fields.
+// Every encoding begins with a byte that says what it is (high four bits) and in
+// which version (low four bits, 1), and is made of the primitives of package wire,
+// in the order of the struct's fields.
 package catalog
 
 import (
@@ -21,7 +22,22 @@ import (
 	"ringfort/internal/wire"
 )
 
-const version = 1
+// tag is the first byte of an encoding. The numbers are on disk.
+type tag byte
+
+const (
+	tagAccount      tag = 0x11
+	tagContainer    tag = 0x21
+	tagObject       tag = 0x31
+	tagUpload       tag = 0x41
+	tagBucketOwner  tag = 0x51
+	tagRowValue     tag = 0x61
+	tagContainerRow tag = 0x71
+)
+
+// IsUpload reports whether an encoded value is an Upload: objects and uploads
+// share the registers of a policy's ring.
+func IsUpload(b []byte) bool { return len(b) > 0 && tag(b[0]) == tagUpload }
 
 // Incarnation is a container's own id, new each time it is created.
 type Incarnation [16]byte
@@ -101,9 +117,9 @@ func readPairs(r *wire.Reader) Pairs {
 	return p
 }
 
-func checkVersion(r *wire.Reader, op string) error {
-	if v := r.Byte(); r.Err() == nil && v != version {
-		return errs.New(op, errs.Corrupt, "version %d is not known", v)
+func checkTag(r *wire.Reader, want tag, op string) error {
+	if v := tag(r.Byte()); r.Err() == nil && v != want {
+		return errs.New(op, errs.Corrupt, "kind and version %#x, not %#x", v, want)
 	}
 	return nil
 }
@@ -145,7 +161,7 @@ type Container struct {
 
 // AppendTo appends c's encoding.
 func (c *Container) AppendTo(b []byte) []byte {
-	b = append(b, version)
+	b = append(b, byte(tagContainer))
 	b = wire.AppendString(b, c.Account)
 	b = wire.AppendString(b, c.Name)
 	b = append(b, c.Incarnation[:]...)
@@ -162,7 +178,7 @@ func (c *Container) AppendTo(b []byte) []byte {
 func DecodeContainer(b []byte) (*Container, error) {
 	const op = "catalog.DecodeContainer"
 	r := wire.NewReader(b)
-	if err := checkVersion(&r, op); err != nil {
+	if err := checkTag(&r, tagContainer, op); err != nil {
 		return nil, err
 	}
 	c := &Container{Account: r.String(), Name: r.String()}
@@ -187,7 +203,7 @@ type Account struct {
 
 // AppendTo appends a's encoding.
 func (a *Account) AppendTo(b []byte) []byte {
-	b = append(b, version)
+	b = append(b, byte(tagAccount))
 	b = wire.AppendString(b, a.Name)
 	b = binary.AppendUvarint(b, uint64(a.Created))
 	b = wire.AppendBool(b, a.Deleted)
@@ -198,7 +214,7 @@ func (a *Account) AppendTo(b []byte) []byte {
 func DecodeAccount(b []byte) (*Account, error) {
 	const op = "catalog.DecodeAccount"
 	r := wire.NewReader(b)
-	if err := checkVersion(&r, op); err != nil {
+	if err := checkTag(&r, tagAccount, op); err != nil {
 		return nil, err
 	}
 	a := &Account{Name: r.String(), Created: int64(r.Uvarint()), Deleted: r.Bool(), Meta: readPairs(&r)}
@@ -215,7 +231,7 @@ type BucketOwner struct {
 
 // AppendTo appends o's encoding.
 func (o *BucketOwner) AppendTo(b []byte) []byte {
-	b = append(b, version)
+	b = append(b, byte(tagBucketOwner))
 	b = wire.AppendString(b, o.Bucket)
 	b = wire.AppendString(b, o.Account)
 	return append(b, o.Incarnation[:]...)
@@ -225,7 +241,7 @@ func (o *BucketOwner) AppendTo(b []byte) []byte {
 func DecodeBucketOwner(b []byte) (*BucketOwner, error) {
 	const op = "catalog.DecodeBucketOwner"
 	r := wire.NewReader(b)
-	if err := checkVersion(&r, op); err != nil {
+	if err := checkTag(&r, tagBucketOwner, op); err != nil {
 		return nil, err
 	}
 	o := &BucketOwner{Bucket: r.String(), Account: r.String()}

@@ -77,7 +77,7 @@ type Part struct {
 
 // AppendTo appends o's encoding.
 func (o *Object) AppendTo(b []byte) []byte {
-	b = append(b, version)
+	b = append(b, byte(tagObject))
 	b = wire.AppendString(b, o.ContainerAccount)
 	b = wire.AppendString(b, o.Container)
 	b = append(b, o.Incarnation[:]...)
@@ -99,7 +99,7 @@ func (o *Object) AppendTo(b []byte) []byte {
 func DecodeObject(b []byte) (*Object, error) {
 	const op = "catalog.DecodeObject"
 	r := wire.NewReader(b)
-	if err := checkVersion(&r, op); err != nil {
+	if err := checkTag(&r, tagObject, op); err != nil {
 		return nil, err
 	}
 	o := &Object{ContainerAccount: r.String(), Container: r.String()}
@@ -174,7 +174,7 @@ type RowValue struct {
 
 // AppendTo appends v's encoding.
 func (v *RowValue) AppendTo(b []byte) []byte {
-	b = append(b, version)
+	b = append(b, byte(tagRowValue))
 	b = binary.AppendUvarint(b, uint64(v.Size))
 	b = appendETag(b, v.ETag)
 	b = wire.AppendString(b, v.ContentType)
@@ -187,7 +187,7 @@ func (v *RowValue) AppendTo(b []byte) []byte {
 func DecodeRowValue(b []byte) (v RowValue, err error) {
 	const op = "catalog.DecodeRowValue"
 	r := wire.NewReader(b)
-	if err := checkVersion(&r, op); err != nil {
+	if err := checkTag(&r, tagRowValue, op); err != nil {
 		return v, err
 	}
 	v.Size = int64(r.Uvarint())
@@ -208,7 +208,7 @@ type ContainerRow struct {
 
 // AppendTo appends c's encoding.
 func (c *ContainerRow) AppendTo(b []byte) []byte {
-	b = append(b, version)
+	b = append(b, byte(tagContainerRow))
 	b = append(b, c.Incarnation[:]...)
 	b = binary.AppendUvarint(b, uint64(c.Created))
 	return wire.AppendString(b, c.Policy)
@@ -218,7 +218,7 @@ func (c *ContainerRow) AppendTo(b []byte) []byte {
 func DecodeContainerRow(b []byte) (c ContainerRow, err error) {
 	const op = "catalog.DecodeContainerRow"
 	r := wire.NewReader(b)
-	if err := checkVersion(&r, op); err != nil {
+	if err := checkTag(&r, tagContainerRow, op); err != nil {
 		return c, err
 	}
 	copy(c.Incarnation[:], r.Fixed(16))

@@ -41,7 +41,7 @@ type Upload struct {
 
 // AppendTo appends u's encoding.
 func (u *Upload) AppendTo(b []byte) []byte {
-	b = append(b, version, byte(u.State))
+	b = append(b, byte(tagUpload), byte(u.State))
 	b = wire.AppendString(b, u.Container)
 	b = append(b, u.Incarnation[:]...)
 	b = wire.AppendString(b, u.Name)
@@ -57,7 +57,7 @@ func (u *Upload) AppendTo(b []byte) []byte {
 func DecodeUpload(b []byte) (*Upload, error) {
 	const op = "catalog.DecodeUpload"
 	r := wire.NewReader(b)
-	if err := checkVersion(&r, op); err != nil {
+	if err := checkTag(&r, tagUpload, op); err != nil {
 		return nil, err
 	}
 	u := &Upload{State: UploadState(r.Byte()), Container: r.String()}
