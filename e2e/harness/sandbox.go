@@ -17,6 +17,8 @@ const (
 	// commandTimeout bounds one run of a client.
 	commandTimeout     = 3 * time.Minute
 	longCommandTimeout = 40 * time.Minute
+	// benchTimeout bounds a whole suite of figures.
+	benchTimeout = 3 * time.Hour
 	// outputTailBytes is how much of a client's output is shown with a failure.
 	outputTailBytes = 4 << 10
 )
@@ -144,7 +146,18 @@ func (s *Sandbox) WriteFile(name, content string) string {
 // Run runs a command, which must succeed, and returns its standard output.
 func (s *Sandbox) Run(name string, args ...string) string {
 	s.t.Helper()
-	out, errOut, err := s.run(name, args)
+	return s.succeed(timeLimit(), name, args)
+}
+
+// RunLong is Run for a command that takes its time, whatever form the tests have.
+func (s *Sandbox) RunLong(name string, args ...string) string {
+	s.t.Helper()
+	return s.succeed(benchTimeout, name, args)
+}
+
+func (s *Sandbox) succeed(limit time.Duration, name string, args []string) string {
+	s.t.Helper()
+	out, errOut, err := s.run(limit, name, args)
 	if err != nil {
 		s.t.Fatalf("%s: %v\n%s%s", s.line(name, args), err, last(out), last(errOut))
 	}
@@ -154,7 +167,7 @@ func (s *Sandbox) Run(name string, args ...string) string {
 // Fails runs a command, which must not succeed, and returns all its output.
 func (s *Sandbox) Fails(name string, args ...string) string {
 	s.t.Helper()
-	out, errOut, err := s.run(name, args)
+	out, errOut, err := s.run(timeLimit(), name, args)
 	var exit *exec.ExitError
 	if !errors.As(err, &exit) {
 		s.t.Fatalf("%s: succeeded, or did not run: %v\n%s%s", s.line(name, args), err, last(out), last(errOut))
@@ -162,11 +175,15 @@ func (s *Sandbox) Fails(name string, args ...string) string {
 	return out + errOut
 }
 
-func (s *Sandbox) run(name string, args []string) (out, errOut string, err error) {
-	limit := commandTimeout
+// timeLimit is how long one command may take.
+func timeLimit() time.Duration {
 	if Long() {
-		limit = longCommandTimeout
+		return longCommandTimeout
 	}
+	return commandTimeout
+}
+
+func (s *Sandbox) run(limit time.Duration, name string, args []string) (out, errOut string, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, name, args...)

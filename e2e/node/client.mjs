@@ -220,7 +220,8 @@ for (const [name, run] of steps) {
     console.log(`ok   ${name}`);
   } catch (e) {
     failed++;
-    console.log(`FAIL ${name}: ${e.stack}`);
+    const where = e.stack?.split("\n").find((line) => line.includes("client.mjs")) ?? "";
+    console.log(`FAIL ${name}: ${e.name}: ${e.message}${where}`);
   }
 }
 process.exitCode = failed ? 1 : 0;
