@@ -127,6 +127,11 @@ type mover struct {
 	done       []uint8  // by partition: the position that this rebalance moved, plus 1; 0 for none
 	origin     []uint16 // by partition that is done: the device that had the replica before
 
+	// gained lists by device the places in the table that it got in this
+	// rebalance. It may have passed them on since.
+	gained [][]uint32
+
+	nodes  []int32 // all node tiers
 	short  []int32 // node tiers below which some device has fewer than it should
 	missed []int64 // by tier: how many replicas its devices have too few
 
@@ -140,6 +145,7 @@ func newMover(b *Builder, tree *topology.Tree, t *targets, r *rand.Rand, now uin
 		now: now, lockSpan: uint32(b.minPartHours) * 60,
 		want: make([]int64, n), load: b.loads(), count: make([]int32, n*b.replicas),
 		dead: make([]bool, n), done: make([]uint8, len(b.movedAt)), origin: make([]uint16, len(b.movedAt)),
+		gained: make([][]uint32, n), nodes: nodeTiers(tree),
 	}
 	for d := range b.devices {
 		m.want[d] = t.want[tree.Paths[d].At(topology.Device)]
@@ -151,9 +157,9 @@ func newMover(b *Builder, tree *topology.Tree, t *targets, r *rand.Rand, now uin
 		m.count[int(d)*m.replicas+i%m.replicas]++
 	}
 	m.missed = topology.SumUp(tree, func(d int32) int64 { return max(0, m.want[d]-m.load[d]) })
-	for i := range tree.Tiers {
-		if tree.Tiers[i].Level == topology.Node && m.missed[i] > 0 {
-			m.short = append(m.short, int32(i))
+	for _, node := range m.nodes {
+		if m.missed[node] > 0 {
+			m.short = append(m.short, node)
 		}
 	}
 	for i := range tree.Tiers {
@@ -243,6 +249,7 @@ func (m *mover) move(p, i int, v uint16) {
 		m.movedAt[p] = m.now
 		m.moved++
 	}
+	m.gained[v] = append(m.gained[v], uint32(p*m.replicas+i))
 	m.addLoad(u, -1)
 	m.addLoad(v, 1)
 }
@@ -459,16 +466,13 @@ func (m *mover) evacuate() {
 // size.
 func (m *mover) leastLoaded(row []uint16, i, limit int) (taker uint16, cost int, ok bool) {
 	bestLoad := 0.0
-	for t := range m.tree.Tiers {
-		node := &m.tree.Tiers[t]
-		if node.Level != topology.Node {
-			continue
-		}
-		c := m.cost(row, i, &m.tree.Paths[m.tree.Tiers[node.Children[0]].Device])
+	for _, node := range m.nodes {
+		children := m.tree.Tiers[node].Children
+		c := m.cost(row, i, &m.tree.Paths[m.tree.Tiers[children[0]].Device])
 		if c >= limit && !(ok && c == cost) {
 			continue
 		}
-		for _, leaf := range node.Children {
+		for _, leaf := range children {
 			v := uint16(m.tree.Tiers[leaf].Device)
 			if m.dead[v] || holds(row, v) {
 				continue
