@@ -9,7 +9,6 @@ import (
 	"ringfort/internal/blob"
 	"ringfort/internal/catalog"
 	"ringfort/internal/errs"
-	"ringfort/internal/keyhash"
 	"ringfort/internal/register"
 )
 

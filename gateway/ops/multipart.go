@@ -92,7 +92,7 @@ func (s *Service) CreateUpload(ctx context.Context, u *Upload) error {
 
 func (s *Service) putTable(ctx context.Context, c *catalog.Container, t catalog.Table, rows []catalog.Row) error {
 	h := s.containerHash(c.Account, c.Name)
-	return s.putRows(ctx, peer.Containers, s.cluster.Container(h), listingOf(h, c, t), rows)
+	return s.putContainerRows(ctx, h, listingOf(h, c, t), rows)
 }
 
 // uploadState reads an upload's register, errs.NoUpload if there is none.

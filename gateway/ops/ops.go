@@ -215,7 +215,7 @@ type Complete struct {
 //	UpdateContainer(ctx, account, name, change) (*catalog.Container, error)
 //	DeleteContainer(ctx, account, name) error
 //	ContainerStats(ctx, *catalog.Container) (Stats, error)
-//	ListContainers(ctx, account, Query) ([]ContainerInfo, more bool, error)
+//	ListContainers(ctx, account, *Query) ([]ContainerInfo, more bool, error); WithStats(ctx, account, list) fills in totals
 //	Account(ctx, name) (*catalog.Account, error)
 //	UpdateAccount(ctx, name, change) (*catalog.Account, error)
 //	AccountStats(ctx, name) (Stats, error)

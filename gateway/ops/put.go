@@ -316,7 +316,21 @@ func (s *Service) deliver(ctx context.Context, k *key, r *register.Record) error
 func (s *Service) deliverRow(ctx context.Context, o *catalog.Object, r *register.Record) error {
 	h := s.containerHash(o.ContainerAccount, o.Container)
 	l := peer.Listing{Key: h, Incarnation: o.Incarnation, Table: catalog.Objects}
-	return s.putRows(ctx, peer.Containers, s.cluster.Container(h), l, []catalog.Row{rowOf(o, r)})
+	return s.putContainerRows(ctx, h, l, []catalog.Row{rowOf(o, r)})
+}
+
+// putContainerRows is putRows for a container. A device that was away when the
+// container was made refuses its rows: it is given the container's record then.
+func (s *Service) putContainerRows(ctx context.Context, h keyhash.Hash, l peer.Listing, rows []catalog.Row) error {
+	place := s.cluster.Container(h)
+	err := s.putRows(ctx, peer.Containers, place, l, rows)
+	if !errs.Is(err, errs.Unavailable) {
+		return err
+	}
+	if serr := s.proposer.Spread(ctx, s.containerKey(h).quorum); serr != nil {
+		return err
+	}
+	return s.putRows(ctx, peer.Containers, place, l, rows)
 }
 
 // rowOf is the row that shows an object's record.

@@ -391,6 +391,19 @@ func (p *Proposer) Settle(ctx context.Context, q *Quorum) (*Record, error) {
 	return p.settle(ctx, q, timestamp.T{})
 }
 
+// Spread writes the newest record back to every device that answers, so that
+// those which were away when it was chosen have it too.
+func (p *Proposer) Spread(ctx context.Context, q *Quorum) error {
+	r, err := p.Settle(ctx, q)
+	if err != nil || r == nil {
+		return err
+	}
+	all := *q
+	all.W = len(q.Replicas) // as many as there are: too few is no failure here
+	p.accept(ctx, &all, r)
+	return nil
+}
+
 // Sweep is Settle, and makes sure that no record which names the group will ever
 // be chosen, unless the one it returns does.
 func (p *Proposer) Sweep(ctx context.Context, q *Quorum, group timestamp.T) (*Record, error) {
