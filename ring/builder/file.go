@@ -2,7 +2,9 @@ package builder
 
 import (
 	"encoding/binary"
+	"errors"
 	"io"
+	"io/fs"
 	"math"
 
 	"ringfort/internal/errs"
@@ -113,17 +115,17 @@ func (b *Builder) decodeTable(rest []byte, there bool) error {
 }
 
 // Save checks the builder and writes it to path, atomically and durably.
-func Save(fs vfs.FS, path string, b *Builder) error {
+func Save(fsys vfs.FS, path string, b *Builder) error {
 	if err := b.Validate(); err != nil {
 		return err
 	}
-	return ringfile.Write(fs, path, b.Encode())
+	return ringfile.Write(fsys, path, b.Encode())
 }
 
 // Load reads the builder at path. A missing file is NotFound, a damaged one
 // Corrupt.
-func Load(fs vfs.FS, path string) (*Builder, error) {
-	data, err := ringfile.Read(fs, path)
+func Load(fsys vfs.FS, path string) (*Builder, error) {
+	data, err := ringfile.Read(fsys, path)
 	if err != nil {
 		return nil, err
 	}
@@ -136,11 +138,19 @@ func Load(fs vfs.FS, path string) (*Builder, error) {
 
 // Lock keeps other programs from changing the builder at path until the closer
 // is closed; it leaves an empty file beside it. It does not wait: a builder that
-// is locked is Busy.
-func Lock(fs vfs.FS, path string) (io.Closer, error) {
-	l, err := fs.Lock(path + ".lock")
-	if err != nil {
-		return nil, errs.Wrap("lock "+path, errs.Busy, err)
+// is locked is Busy. A directory that is not there is NotFound, and one that must
+// not be written to Denied.
+func Lock(fsys vfs.FS, path string) (io.Closer, error) {
+	l, err := fsys.Lock(path + ".lock")
+	if err == nil {
+		return l, nil
 	}
-	return l, nil
+	kind := errs.Busy
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		kind = errs.NotFound
+	case errors.Is(err, fs.ErrPermission):
+		kind = errs.Denied
+	}
+	return nil, errs.Wrap("lock "+path, kind, err)
 }

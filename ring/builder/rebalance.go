@@ -209,7 +209,10 @@ func (m *mover) mayMove(p, i int) bool {
 
 // run does all passes.
 func (m *mover) run() {
+	m.pass(rules{dead: true, toFreePosition: true})
 	m.pass(rules{dead: true})
+	m.pass(rules{better: true, fromCrowdedPosition: true, toFreePosition: true})
+	m.pass(rules{better: true, toFreePosition: true})
 	m.pass(rules{better: true})
 	m.pass(rules{fromCrowdedPosition: true, toFreePosition: true})
 	m.pass(rules{toFreePosition: true})

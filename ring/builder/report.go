@@ -167,8 +167,8 @@ func (r *Report) Warnings() (w []string) {
 	if r.Epoch == 0 {
 		return []string{"the ring has not been balanced yet"}
 	}
-	if r.Pending {
-		w = append(w, "devices or settings have changed since the last rebalance")
+	if r.Pending { // the rest would only say again what has changed
+		return []string{"devices or settings have changed since the last rebalance"}
 	}
 	if r.Stranded > 0 {
 		w = append(w, fmt.Sprintf("%d replicas are on devices that were removed or have weight 0", r.Stranded))

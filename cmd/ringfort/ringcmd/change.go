@@ -41,7 +41,7 @@ func (e *env) create() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			lock, err := builder.Lock(e.fs, args[0])
+			lock, err := e.lock(args[0])
 			if err != nil {
 				return err
 			}

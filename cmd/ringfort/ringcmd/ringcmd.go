@@ -96,12 +96,21 @@ func (e *env) open(path string) (*builder.Builder, error) {
 	return b, err
 }
 
+// lock keeps other commands from changing the builder at path.
+func (e *env) lock(path string) (io.Closer, error) {
+	l, err := builder.Lock(e.fs, path)
+	if errs.Is(err, errs.Busy) {
+		return nil, errs.New("ring", errs.Busy, "another command is changing %s: try again when it has ended", path)
+	}
+	return l, err
+}
+
 // change loads the builder at path, lets f change it, and saves it unless f
 // fails.
 func (e *env) change(path string, f func(b *builder.Builder) error) (err error) {
-	lock, err := builder.Lock(e.fs, path)
+	lock, err := e.lock(path)
 	if err != nil {
-		return errs.New("ring", errs.Busy, "%s cannot be locked: another command is changing it, or its directory is not there or not writable (%v)", path, err)
+		return err
 	}
 	defer func() { err = errors.Join(err, lock.Close()) }()
 	b, err := e.open(path)
