@@ -6,12 +6,11 @@ import (
 	"errors"
 	"io"
 	"math/rand/v2"
-	"syscall"
+	"strings"
 	"testing"
 
-	pebblevfs "github.com/cockroachdb/pebble/v2/vfs"
-
 	"ringfort/internal/errs"
+	"ringfort/internal/vfs/faultfs"
 )
 
 // crashScript writes, replaces and removes fragments, and tells of each one when
@@ -40,12 +39,13 @@ func crashScript(s *Store, rng *rand.Rand, acked func(h Header, data []byte), re
 	return nil
 }
 
-// TestPowerCut cuts the power before every single operation of a script, keeps a
-// random part of what was not synced, and looks what is left: all that was
-// acknowledged, nothing half.
+// TestPowerCut cuts the power before or after every single operation of a script,
+// keeps a random part of what was not synced, and looks what is left: all that was
+// acknowledged, nothing half. The first seed's cuts begin with the store's
+// creation, the others' after it.
 func TestPowerCut(t *testing.T) {
 	first := rand.Uint64()
-	seeds := 100
+	seeds := 30
 	if testing.Short() {
 		seeds = 10
 	}
@@ -55,7 +55,7 @@ func TestPowerCut(t *testing.T) {
 		for cut := 1; ; cut++ {
 			over := powerCut(t, seed, cut, i == 0)
 			if t.Failed() {
-				t.Fatalf("seed %d, cut before operation %d", seed, cut)
+				t.Fatalf("seed %d, cut at operation %d", seed, cut)
 			}
 			if over {
 				break
@@ -66,75 +66,66 @@ func TestPowerCut(t *testing.T) {
 	t.Logf("%d power cuts, seeds from %d", cuts, first)
 }
 
-// powerCut runs the script of a seed and cuts the power before operation number
-// cut, counted from the store's creation or from its end. It returns true if the
-// script has fewer operations.
+// powerCut runs the script of a seed and cuts the power at operation number cut. It
+// returns true if the script has fewer operations.
 func powerCut(t *testing.T, seed uint64, cut int, creation bool) (over bool) {
 	t.Helper()
 	rng := rand.New(rand.NewPCG(seed, 1))
-	mem := pebblevfs.NewCrashableMem()
-	var after *pebblevfs.MemFS
-	ops := 0
-	h := &hookFS{FS: mem}
+	pick := rand.New(rand.NewPCG(seed, uint64(cut)))
+	mem := faultfs.NewMem()
+	fs := faultfs.Wrap(mem)
 	if !creation {
-		openStore(t, h, "/frag")
+		openStore(t, fs, "/frag")
 	}
-	h.hook = func(op, path string) error {
-		if ops++; ops == cut {
-			pick := rand.New(rand.NewPCG(seed, uint64(cut)))
-			after = mem.CrashClone(pebblevfs.CrashCloneCfg{UnsyncedDataPercent: []int{0, 50, 100}[pick.IntN(3)], RNG: pick})
-		}
-		if after != nil {
-			return errors.New("power is off")
-		}
-		return nil
-	}
+	fs.CutAt(fs.Count()+cut, pick.IntN(2) == 0)
 	model := map[Name][]byte{}
 	maybe := map[Name]bool{} // removed, which is not synced
-	s, err := Open(context.Background(), h, "/frag", smallConfig())
+	s, err := Open(context.Background(), fs, "/frag", smallConfig())
 	if err == nil {
 		err = crashScript(s, rng, func(h Header, data []byte) { model[h.Name] = data; delete(maybe, h.Name) },
 			func(n Name) { maybe[n] = true })
 	}
-	if after == nil {
+	if !fs.IsCut() {
 		if err != nil {
 			t.Fatal(err)
 		}
 		return true
 	}
-	checkAfterCrash(t, after, model, maybe)
+	checkAfterCrash(t, mem.Crash(pick), model, maybe)
 	return false
 }
 
 // checkAfterCrash opens what a crash has left, twice: the second time after a
 // crash during the first.
-func checkAfterCrash(t *testing.T, fs *pebblevfs.MemFS, model map[Name][]byte, maybe map[Name]bool) {
+func checkAfterCrash(t *testing.T, mem *faultfs.Mem, model map[Name][]byte, maybe map[Name]bool) {
 	t.Helper()
-	openStore(t, fs, "/frag")
-	fs = fs.CrashClone(pebblevfs.CrashCloneCfg{})
-	s := openStore(t, fs, "/frag")
-	for _, n := range checkStore(t, s) { // whatever is there must be whole
-		if _, known := model[n]; !known {
-			delete(model, n) // it was about to be acknowledged
-		}
-	}
+	openStore(t, mem, "/frag")
+	mem = mem.Crash(nil)
+	s := openStore(t, mem, "/frag")
+	checkStore(t, s) // whatever is there must be whole
 	for n, data := range model {
-		r, err := s.Open(n)
-		if err != nil {
-			if !maybe[n] {
-				t.Errorf("acknowledged fragment %v is lost: %v", n, err)
-			}
-			continue
+		if err := compare(s, n, data); err != nil && !(maybe[n] && errs.Is(err, errs.NotFound)) {
+			t.Errorf("acknowledged fragment %v: %v", n, err)
 		}
-		got, err := io.ReadAll(io.NewSectionReader(r, 0, r.Len()))
-		if err != nil || !bytes.Equal(got, data) {
-			t.Errorf("fragment %v: %d bytes of %d: %v", n, len(got), len(data), err)
-		}
-		r.Close()
 	}
-	if err := put(s, newHeader(rand.New(rand.NewPCG(1, 1)), 1, 0, 5000), make([]byte, 5000), rand.New(rand.NewPCG(1, 1))); err != nil {
+	rng := rand.New(rand.NewPCG(1, 1))
+	if err := put(s, newHeader(rng, 1, 0, 5000), make([]byte, 5000), rng); err != nil {
 		t.Errorf("the store does not work after a crash: %v", err)
 	}
+}
+
+// compare reads a fragment and compares it with data.
+func compare(s *Store, n Name, data []byte) error {
+	r, err := s.Open(n)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	got, err := io.ReadAll(io.NewSectionReader(r, 0, r.Len()))
+	if err == nil && !bytes.Equal(got, data) {
+		err = errors.New("has other data")
+	}
+	return err
 }
 
 // TestFailingOperations lets each operation of a script fail once, with EIO and
@@ -142,77 +133,71 @@ func checkAfterCrash(t *testing.T, fs *pebblevfs.MemFS, model map[Name][]byte, m
 func TestFailingOperations(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
-	for _, cause := range []error{syscall.EIO, syscall.ENOSPC} {
+	for cause, want := range map[error]errs.Kind{faultfs.EIO: errs.Unavailable, faultfs.ENOSPC: errs.Full} {
 		for fail := 1; ; fail++ {
-			rng := rand.New(rand.NewPCG(seed, 1))
-			h := &hookFS{FS: pebblevfs.NewMem()}
-			s := openStore(t, h, "/d")
-			ops, failed := 0, ""
-			h.hook = func(op, path string) error {
-				if ops++; ops == fail {
-					failed = op
-					return cause
-				}
-				return nil
+			failed := failingOperation(t, seed, fail, cause, want)
+			if t.Failed() {
+				t.Fatalf("operation %d (%s) failed with %v", fail, failed, cause)
 			}
-			model := map[Name][]byte{}
-			err := crashScript(s, rng, func(h Header, data []byte) { model[h.Name] = data }, func(n Name) { delete(model, n) })
-			h.hook = nil
 			if failed == "" {
-				if err != nil {
-					t.Fatal(err)
-				}
 				break
-			}
-			want := errs.Unavailable
-			if cause == syscall.ENOSPC {
-				want = errs.Full
-			}
-			// A fragment is told as failed, with its kind and cause, unless it
-			// was only being cleaned up or a handle was closed.
-			if err == nil && failed != "close" && failed != "remove" {
-				t.Fatalf("operation %d (%s): failure not told", fail, failed)
-			}
-			if err != nil && (!errs.Is(err, want) || !errors.Is(err, cause)) {
-				t.Fatalf("operation %d (%s): %v", fail, failed, err)
-			}
-			for n, data := range model {
-				r, err := s.Open(n)
-				if err != nil {
-					t.Fatalf("operation %d (%s): fragment lost: %v", fail, failed, err)
-				}
-				got, err := io.ReadAll(io.NewSectionReader(r, 0, r.Len()))
-				if err != nil || !bytes.Equal(got, data) {
-					t.Fatalf("operation %d (%s): %v", fail, failed, err)
-				}
-				r.Close()
-			}
-			checkStore(t, openStore(t, h, "/d"))
-			if n := s.writers.Load(); n != 0 {
-				t.Fatalf("operation %d (%s): %d writers left open", fail, failed, n)
 			}
 		}
 	}
 }
 
+// failingOperation returns which operation failed, or "" if there are fewer.
+func failingOperation(t *testing.T, seed uint64, fail int, cause error, want errs.Kind) (failed faultfs.Kind) {
+	t.Helper()
+	rng := rand.New(rand.NewPCG(seed, 1))
+	fs := faultfs.Wrap(faultfs.NewMem())
+	s := openStore(t, fs, "/d")
+	any := faultfs.IsKind("", faultfs.Create, faultfs.Preallocate, faultfs.Write, faultfs.Sync, faultfs.SyncDir,
+		faultfs.Rename, faultfs.Remove)
+	count := 0
+	undo := fs.Fail(cause, func(o faultfs.Op) bool {
+		if !any(o) {
+			return false
+		}
+		if count++; count == fail {
+			failed = o.Kind
+			return true
+		}
+		return false
+	})
+	model := map[Name][]byte{}
+	err := crashScript(s, rng, func(h Header, data []byte) { model[h.Name] = data }, func(n Name) { delete(model, n) })
+	undo()
+	switch {
+	case failed == "" && err != nil:
+		t.Error(err)
+	case failed != "" && err == nil:
+		t.Error("failure not told")
+	case err != nil && (!errs.Is(err, want) || !errors.Is(err, cause)):
+		t.Errorf("told as %v", err)
+	}
+	for n, data := range model {
+		if err := compare(s, n, data); err != nil {
+			t.Errorf("fragment %v: %v", n, err)
+		}
+	}
+	if n := s.writers.Load(); n != 0 {
+		t.Errorf("%d writers left open", n)
+	}
+	checkStore(t, openStore(t, fs, "/d"))
+	return failed
+}
+
 // TestOrderOfOperations holds the sequence of one commit, so that a change of what
 // is synced when is seen in review.
 func TestOrderOfOperations(t *testing.T) {
-	h := &hookFS{FS: pebblevfs.NewMem()}
-	s := openStore(t, h, "/d")
-	rng := testRand(t)
-	hd := newHeader(rng, 1, 0, 20_000)
-	names := map[string]string{s.folder(hd.Folder()): "folder"}
+	fs := faultfs.Wrap(faultfs.NewMem())
+	s := openStore(t, fs, "/d")
+	h, _ := sample()
+	h.K, h.M, h.Index, h.Size = 1, 0, 0, 20_000
 	var got []string
-	h.hook = func(op, path string) error {
-		what, ok := names[path]
-		if !ok {
-			what = "temporary"
-		}
-		got = append(got, op+" "+what)
-		return nil
-	}
-	w, err := s.Create(context.Background(), hd)
+	fs.Trace(func(o faultfs.Op) { got = append(got, o.String()) })
+	w, err := s.Create(context.Background(), h)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -222,18 +207,19 @@ func TestOrderOfOperations(t *testing.T) {
 	if err := w.Commit(context.Background(), 20_000); err != nil {
 		t.Fatal(err)
 	}
-	h.hook = nil
-	want := []string{
-		"create temporary", "preallocate temporary", "write temporary", "write temporary",
-		"syncdata temporary", "close temporary", "rename temporary", "sync folder", "close folder",
-	}
-	if len(got) != len(want) {
-		t.Fatalf("operations %q", got)
-	}
-	for i := range want {
-		if got[i] != want[i] {
-			t.Fatalf("operations %q, want %q", got, want)
-		}
+	fs.Trace(nil)
+	folder := strings.TrimPrefix(s.folder(h.Folder()), "/d/")
+	text := strings.NewReplacer(h.Name.String(), "NAME", "/d/"+folder, "FOLDER", "/d/tmp/"+folder, "TMP").Replace(strings.Join(got, "\n"))
+	want := `create TMP/NAME.1
+preallocate TMP/NAME.1
+write TMP/NAME.1 [0, 16384)
+write TMP/NAME.1 [16384, 32768)
+sync TMP/NAME.1
+rename FOLDER/NAME
+open FOLDER
+syncdir FOLDER`
+	if text != want {
+		t.Fatalf("operations:\n%s\nwant:\n%s", text, want)
 	}
 	checkStore(t, s)
 }
@@ -241,8 +227,8 @@ func TestOrderOfOperations(t *testing.T) {
 // TestReadErrors lets a read fail: that is the device's failure, and not rot.
 func TestReadErrors(t *testing.T) {
 	rng := testRand(t)
-	h := &hookFS{FS: pebblevfs.NewMem()}
-	s := openStore(t, h, "/d")
+	fs := faultfs.Wrap(faultfs.NewMem())
+	s := openStore(t, fs, "/d")
 	hd := newHeader(rng, 1, 0, 100_000)
 	if err := put(s, hd, randomBytes(rng, 100_000), rng); err != nil {
 		t.Fatal(err)
@@ -251,22 +237,17 @@ func TestReadErrors(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h.hook = func(op, path string) error {
-		if op == "read" {
-			return syscall.EIO
-		}
-		return nil
-	}
+	undo := fs.Fail(faultfs.EIO, faultfs.IsKind("", faultfs.Read))
 	for what, err := range map[string]error{
 		"open":   func() error { _, err := s.Open(hd.Name); return err }(),
 		"read":   func() error { _, err := r.ReadAt(make([]byte, 10), 5); return err }(),
 		"verify": func() error { _, err := s.Verify(context.Background(), hd.Name, nil); return err }(),
 	} {
-		if !errs.Is(err, errs.Unavailable) || !errors.Is(err, syscall.EIO) {
+		if !errs.Is(err, errs.Unavailable) || !errors.Is(err, faultfs.EIO) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
-	h.hook = nil
+	undo()
 	r.Close()
 	checkStore(t, s)
 }

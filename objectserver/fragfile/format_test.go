@@ -143,6 +143,11 @@ func TestPackedRanges(t *testing.T) {
 		if int64(len(b)) != PackedSize(int64(len(data))) {
 			t.Fatalf("%d bytes packed into %d, announced %d", len(data), len(b), PackedSize(int64(len(data))))
 		}
+		room := append(make([]byte, HeaderSize, len(b)), data...)
+		sealed, err := Seal(h, room)
+		if err != nil || !bytes.Equal(sealed, b) || &sealed[0] != &room[0] {
+			t.Fatalf("sealed in place differently from packed: %v", err)
+		}
 		r, err := OpenPacked(bytes.NewReader(b), int64(len(b)), h.Name)
 		if err != nil {
 			t.Fatal(err)
@@ -173,7 +178,7 @@ func checkReads(t *testing.T, rng *rand.Rand, r *Reader, h Header, data []byte) 
 		if rng.IntN(2) == 0 {
 			off -= off % checkSizeNew
 		}
-		n := rng.Int64N(int64(len(data)) - off + 10)
+		n := rng.Int64N(min(int64(len(data))-off, 1<<20) + 10)
 		p := make([]byte, n)
 		got, err := r.ReadAt(p, off)
 		want := min(n, int64(len(data))-off)
@@ -187,6 +192,9 @@ func checkReads(t *testing.T, rng *rand.Rand, r *Reader, h Header, data []byte) 
 }
 
 func TestPackRefuses(t *testing.T) {
+	if _, err := Seal(Header{}, make([]byte, HeaderSize-1)); !errs.Is(err, errs.Invalid) {
+		t.Errorf("no room for the header: %v", err)
+	}
 	rng := testRand(t)
 	h := newHeader(rng, 1, 0, 100)
 	for name, c := range map[string]struct {
@@ -235,7 +243,7 @@ func TestEveryBitPacked(t *testing.T) {
 
 func FuzzDecode(f *testing.F) {
 	rng := rand.New(rand.NewPCG(1, 2))
-	for _, size := range []int64{0, 1, 5000, 40000} {
+	for _, size := range []int64{0, 1, 600} {
 		h := newHeader(rng, 2, 1, size)
 		head, tail, _ := Pack(h, make([]byte, h.Layout().FragmentSize()))
 		f.Add(append(append(head, make([]byte, h.Layout().FragmentSize())...), tail...), true)

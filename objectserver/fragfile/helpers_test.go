@@ -2,12 +2,9 @@ package fragfile
 
 import (
 	"context"
+	"encoding/binary"
 	"math/rand/v2"
-	"os"
-	"sync"
 	"testing"
-
-	pebblevfs "github.com/cockroachdb/pebble/v2/vfs"
 
 	"ringfort/internal/blob"
 	"ringfort/internal/erasure"
@@ -31,11 +28,11 @@ func newHeader(rng *rand.Rand, k, m uint8, size int64) Header {
 }
 
 func randomBytes(rng *rand.Rand, n int64) []byte {
-	b := make([]byte, n)
-	for i := range b {
-		b[i] = byte(rng.Uint32())
+	b := make([]byte, n+8)
+	for i := int64(0); i < n; i += 8 {
+		binary.LittleEndian.PutUint64(b[i:], rng.Uint64())
 	}
-	return b
+	return b[:n:n]
 }
 
 func openStore(t testing.TB, fs vfs.FS, dir string) *Store {
@@ -73,120 +70,4 @@ func put(s *Store, h Header, data []byte, rng *rand.Rand) error {
 		data = data[n:]
 	}
 	return w.Commit(context.Background(), size)
-}
-
-// hookFS tells a test of every operation that changes the file system, before it
-// happens; an error of the hook is the operation's.
-type hookFS struct {
-	vfs.FS
-	mu   sync.Mutex
-	hook func(op, path string) error
-}
-
-func (h *hookFS) call(op, path string) error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.hook == nil {
-		return nil
-	}
-	return h.hook(op, path)
-}
-
-func (h *hookFS) Create(name string, c pebblevfs.DiskWriteCategory) (vfs.File, error) {
-	if err := h.call("create", name); err != nil {
-		return nil, err
-	}
-	f, err := h.FS.Create(name, c)
-	if err != nil {
-		return nil, err
-	}
-	return &hookFile{File: f, h: h, name: name}, nil
-}
-
-func (h *hookFS) Open(name string, opts ...pebblevfs.OpenOption) (vfs.File, error) {
-	f, err := h.FS.Open(name, opts...)
-	if err != nil {
-		return nil, err
-	}
-	return &hookFile{File: f, h: h, name: name}, nil
-}
-
-func (h *hookFS) OpenDir(name string) (vfs.File, error) {
-	f, err := h.FS.OpenDir(name)
-	if err != nil {
-		return nil, err
-	}
-	return &hookFile{File: f, h: h, name: name}, nil
-}
-
-func (h *hookFS) Remove(name string) error {
-	if err := h.call("remove", name); err != nil {
-		return err
-	}
-	return h.FS.Remove(name)
-}
-
-func (h *hookFS) Rename(a, b string) error {
-	if err := h.call("rename", a); err != nil {
-		return err
-	}
-	return h.FS.Rename(a, b)
-}
-
-func (h *hookFS) MkdirAll(name string, perm os.FileMode) error {
-	if err := h.call("mkdir", name); err != nil {
-		return err
-	}
-	return h.FS.MkdirAll(name, perm)
-}
-
-type hookFile struct {
-	vfs.File
-	h    *hookFS
-	name string
-}
-
-func (f *hookFile) Write(p []byte) (int, error) {
-	if err := f.h.call("write", f.name); err != nil {
-		// A failing disk may have taken a part.
-		n, _ := f.File.Write(append([]byte(nil), p[:len(p)/2]...))
-		return n, err
-	}
-	return f.File.Write(p)
-}
-
-func (f *hookFile) ReadAt(p []byte, off int64) (int, error) {
-	if err := f.h.call("read", f.name); err != nil {
-		return 0, err
-	}
-	return f.File.ReadAt(p, off)
-}
-
-func (f *hookFile) Preallocate(off, n int64) error {
-	if err := f.h.call("preallocate", f.name); err != nil {
-		return err
-	}
-	return f.File.Preallocate(off, n)
-}
-
-func (f *hookFile) Sync() error {
-	if err := f.h.call("sync", f.name); err != nil {
-		return err
-	}
-	return f.File.Sync()
-}
-
-func (f *hookFile) SyncData() error {
-	if err := f.h.call("syncdata", f.name); err != nil {
-		return err
-	}
-	return f.File.SyncData()
-}
-
-func (f *hookFile) Close() error {
-	if err := f.h.call("close", f.name); err != nil {
-		f.File.Close()
-		return err
-	}
-	return f.File.Close()
 }

@@ -40,3 +40,19 @@ func Pack(h Header, data []byte) (head, tail []byte, err error) {
 	t := trailer{header: h, geometry: g, checks: c.all.Sum64()}
 	return head, t.appendTo(tail), nil
 }
+
+// Seal is Pack for a caller that has left room: buf is HeaderSize bytes of any
+// content and then the data. The header is put into the room and the tail after
+// the data, in place if buf has the capacity for PackedSize bytes; the result is
+// the whole fragment.
+func Seal(h Header, buf []byte) ([]byte, error) {
+	if len(buf) < HeaderSize {
+		return nil, errs.New("fragfile.Seal", errs.Invalid, "no room for the header")
+	}
+	head, tail, err := Pack(h, buf[HeaderSize:])
+	if err != nil {
+		return nil, err
+	}
+	copy(buf, head)
+	return append(buf, tail...), nil
+}

@@ -16,6 +16,7 @@ import (
 
 	"ringfort/internal/errs"
 	"ringfort/internal/vfs"
+	"ringfort/internal/vfs/faultfs"
 )
 
 // checkStore is the store's own consistency check: every fragment verifies, every
@@ -50,12 +51,13 @@ func stores(t *testing.T, f func(t *testing.T, s *Store)) {
 	})
 	t.Run("disk", func(t *testing.T) {
 		s := openStore(t, vfs.Default(), t.TempDir()+"/frag")
+		s.cfg.BufferBytes = 256 << 10
 		f(t, s)
 		checkStore(t, s)
 	})
 	t.Run("buffered", func(t *testing.T) {
 		s := openStore(t, vfs.Default(), t.TempDir()+"/frag")
-		s.cfg.Buffered = true
+		s.cfg.Buffered, s.cfg.BufferBytes = true, 256<<10
 		f(t, s)
 		checkStore(t, s)
 	})
@@ -444,18 +446,16 @@ func TestForeignDirectory(t *testing.T) {
 func TestConcurrent(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
-	mem := pebblevfs.NewMem()
 	var syncs atomic.Int64
-	h := &hookFS{FS: mem}
-	s := openStore(t, h, "/d")
+	fs := faultfs.Wrap(faultfs.NewMem())
+	s := openStore(t, fs, "/d")
 	folder := s.folder(3)
 	release := make(chan struct{})
-	h.hook = func(op, path string) error {
-		if op == "sync" && path == folder {
+	fs.Trace(func(o faultfs.Op) {
+		if o.Kind == faultfs.SyncDir && o.Path == folder {
 			syncs.Add(1)
 		}
-		return nil
-	}
+	})
 	var wg sync.WaitGroup
 	var lock sync.Mutex
 	var all []Name
