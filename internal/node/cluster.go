@@ -1,0 +1,201 @@
+package node
+
+import (
+	"sync"
+
+	"ringfort/gateway/ops"
+	"ringfort/internal/errs"
+	"ringfort/internal/keyhash"
+	"ringfort/internal/peer"
+	"ringfort/internal/policy"
+	"ringfort/ring"
+)
+
+// RingPolicy is a storage policy with its ring.
+type RingPolicy struct {
+	Name    string
+	Index   uint32
+	Spec    policy.Spec
+	Default bool
+	Ring    *ring.Ring
+}
+
+// Rings are the rings of a cluster.
+type Rings struct {
+	Account   *ring.Ring
+	Container *ring.Ring
+	Policies  []RingPolicy // the default first
+}
+
+// Validate reports what does not fit together.
+func (r *Rings) Validate() error {
+	const op = "node.Rings"
+	if r.Account == nil || r.Container == nil || len(r.Policies) == 0 {
+		return errs.New(op, errs.Invalid, "an account ring, a container ring and a policy are needed")
+	}
+	if !r.Policies[0].Default {
+		return errs.New(op, errs.Invalid, "no policy is the default")
+	}
+	seen := map[string]bool{}
+	index := map[uint32]bool{}
+	for _, p := range r.Policies {
+		switch {
+		case p.Name == "" || seen[p.Name]:
+			return errs.New(op, errs.Invalid, "policy name %q is empty or used twice", p.Name)
+		case index[p.Index]:
+			return errs.New(op, errs.Invalid, "policy index %d is used twice", p.Index)
+		case p.Spec.Validate() != nil:
+			return p.Spec.Validate()
+		case p.Ring.Replicas() != p.Spec.Fragments():
+			return errs.New(op, errs.Invalid, "policy %s is %v and needs a ring of %d replicas; its ring has %d",
+				p.Name, p.Spec, p.Spec.Fragments(), p.Ring.Replicas())
+		}
+		seen[p.Name], index[p.Index] = true, true
+	}
+	return nil
+}
+
+// cluster is what the gateway knows of rings and nodes.
+type cluster struct {
+	rings    *Rings
+	policies []ops.Policy
+	local    *Local
+	self     string // address of this node's peer listener, "" if it has none
+	client   func(address string) peer.Node
+
+	mu    sync.Mutex // guards nodes
+	nodes map[string]peer.Node
+	// devices are those of each ring, made once.
+	devices map[*ring.Ring]map[ring.DeviceID]ops.Device
+}
+
+var _ ops.Cluster = (*cluster)(nil)
+
+func newCluster(rings *Rings, local *Local, self string, client func(string) peer.Node) *cluster {
+	c := &cluster{rings: rings, local: local, self: self, client: client,
+		nodes: map[string]peer.Node{}, devices: map[*ring.Ring]map[ring.DeviceID]ops.Device{}}
+	for _, p := range rings.Policies {
+		c.policies = append(c.policies, ops.Policy{Name: p.Name, Index: p.Index, Spec: p.Spec, Default: p.Default})
+		c.addDevices(p.Ring)
+	}
+	c.addDevices(rings.Account)
+	c.addDevices(rings.Container)
+	return c
+}
+
+func (c *cluster) addDevices(r *ring.Ring) {
+	if c.devices[r] != nil {
+		return
+	}
+	m := make(map[ring.DeviceID]ops.Device)
+	for _, d := range r.Devices() {
+		x := ops.Device{ID: d.ID, Near: c.local.devices[d.ID] != nil}
+		if x.Near {
+			x.Node = c.local
+		} else {
+			x.Node = c.node(d.Address)
+		}
+		m[d.ID] = x
+	}
+	c.devices[r] = m
+}
+
+// node returns the node behind a peer address.
+func (c *cluster) node(address string) peer.Node {
+	if address == c.self && c.self != "" {
+		return c.local
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n := c.nodes[address]
+	if n == nil {
+		n = c.client(address)
+		c.nodes[address] = n
+	}
+	return n
+}
+
+func (c *cluster) place(r *ring.Ring, key keyhash.Hash) ops.Place {
+	p := r.PartitionOf(key)
+	ids := r.Primaries(p)
+	devices := c.devices[r]
+	place := ops.Place{Partition: p, Epoch: uint64(r.Epoch()), Devices: make([]ops.Device, len(ids))}
+	for i, id := range ids {
+		place.Devices[i] = devices[id]
+	}
+	return place
+}
+
+// Object implements ops.Cluster.
+func (c *cluster) Object(name string, key keyhash.Hash) (ops.Place, error) {
+	for i := range c.rings.Policies {
+		if c.rings.Policies[i].Name == name {
+			return c.place(c.rings.Policies[i].Ring, key), nil
+		}
+	}
+	return ops.Place{}, errs.New("node", errs.Invalid, "there is no storage policy %q", name)
+}
+
+// Container implements ops.Cluster.
+func (c *cluster) Container(key keyhash.Hash) ops.Place { return c.place(c.rings.Container, key) }
+
+// Account implements ops.Cluster.
+func (c *cluster) Account(key keyhash.Hash) ops.Place { return c.place(c.rings.Account, key) }
+
+// Policies implements ops.Cluster.
+func (c *cluster) Policies() []ops.Policy { return c.policies }
+
+// Gateway implements ops.Cluster.
+func (c *cluster) Gateway(address string) peer.Node {
+	if address == "" {
+		return nil
+	}
+	return c.node(address)
+}
+
+// epoch returns the epoch of a service's ring; of the newest for objects.
+func (c *cluster) epoch(s peer.Service) uint64 {
+	switch s {
+	case peer.Containers:
+		return uint64(c.rings.Container.Epoch())
+	case peer.Accounts:
+		return uint64(c.rings.Account.Epoch())
+	}
+	// Policies have a ring each, and a target does not say which: the oldest
+	// epoch is the only one that may be asked of all.
+	oldest := uint64(c.rings.Policies[0].Ring.Epoch())
+	for _, p := range c.rings.Policies {
+		oldest = min(oldest, uint64(p.Ring.Epoch()))
+	}
+	return oldest
+}
+
+func (c *cluster) epochs() map[string]uint64 {
+	m := map[string]uint64{"account": uint64(c.rings.Account.Epoch()), "container": uint64(c.rings.Container.Epoch())}
+	for _, p := range c.rings.Policies {
+		m["policy "+p.Name] = uint64(p.Ring.Epoch())
+	}
+	return m
+}
+
+// all returns every node of the cluster, this one first.
+func (c *cluster) all() []peer.Node {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	list := []peer.Node{c.local}
+	for _, n := range c.nodes {
+		list = append(list, n)
+	}
+	return list
+}
+
+// close ends the connections to other nodes.
+func (c *cluster) close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, n := range c.nodes {
+		if x, ok := n.(interface{ Close() error }); ok {
+			x.Close()
+		}
+	}
+}
