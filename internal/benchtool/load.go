@@ -34,6 +34,11 @@ type Measurement struct {
 	// ClientCPUSeconds what the load generator itself used.
 	Processes        []Usage `json:"processes,omitempty"`
 	ClientCPUSeconds float64 `json:"client_cpu_seconds"`
+	// OtherCPUSeconds is what the rest of the machine used of the processors
+	// meanwhile, the kernel's own work for the network included; it is known only
+	// when the target's processes are. A figure taken beside much other work says
+	// little.
+	OtherCPUSeconds float64 `json:"other_cpu_seconds,omitempty"`
 	// Failures counts errors by their text.
 	Failures map[string]int64 `json:"failures,omitempty"`
 }
@@ -106,9 +111,11 @@ func (t *target) measure(ctx context.Context, f Figure, keys *keyspace, src *sou
 		return nil, err
 	}
 	selfBefore := selfCPUSeconds()
+	busyBefore, known := busySeconds()
 	l.run(ctx)
 	elapsed := time.Since(l.start)
 	selfAfter := selfCPUSeconds()
+	busyAfter, _ := busySeconds()
 	after, err := readUsages(t.pids)
 	if err != nil {
 		return nil, err
@@ -117,6 +124,13 @@ func (t *target) measure(ctx context.Context, f Figure, keys *keyspace, src *sou
 	m.ClientCPUSeconds = selfAfter - selfBefore
 	for i := range after {
 		m.Processes = append(m.Processes, after[i].since(before[i]))
+	}
+	if known && len(m.Processes) > 0 {
+		m.OtherCPUSeconds = busyAfter - busyBefore - m.ClientCPUSeconds
+		for _, u := range m.Processes {
+			m.OtherCPUSeconds -= u.CPUSeconds
+		}
+		m.OtherCPUSeconds = max(m.OtherCPUSeconds, 0)
 	}
 	return m, nil
 }

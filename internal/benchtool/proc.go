@@ -106,3 +106,36 @@ func (u Usage) since(before Usage) Usage {
 	}
 	return u
 }
+
+// busySeconds returns the processor time that the whole machine has spent on
+// anything since it started, all processors together, and false if it is unknown.
+func busySeconds() (float64, bool) {
+	b, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return 0, false
+	}
+	return parseBusy(string(b))
+}
+
+// parseBusy reads the first line of /proc/stat: user, nice, system, idle, iowait,
+// irq, softirq and steal. Time stolen by a hypervisor counts as busy: it was not
+// to be had.
+func parseBusy(stat string) (float64, bool) {
+	line, _, _ := strings.Cut(stat, "\n")
+	fields := strings.Fields(line)
+	const idle, iowait, last = 4, 5, 8
+	if len(fields) <= last || fields[0] != "cpu" {
+		return 0, false
+	}
+	var ticks uint64
+	for i, f := range fields[1 : last+1] {
+		n, err := strconv.ParseUint(f, 10, 64)
+		if err != nil {
+			return 0, false
+		}
+		if i+1 != idle && i+1 != iowait {
+			ticks += n
+		}
+	}
+	return float64(ticks) / clockTicksPerSecond, true
+}

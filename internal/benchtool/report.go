@@ -14,6 +14,10 @@ import (
 // reportVersion is raised when a field of [Report] changes its meaning.
 const reportVersion = 1
 
+// busyShare is the share of the machine that others may use before a report
+// remarks on it.
+const busyShare = 0.15
+
 // Report is what a run came to. Its JSON form is for machines to read.
 type Report struct {
 	Version   int       `json:"version"`
@@ -165,6 +169,15 @@ func (r *Report) writeRemarks(w io.Writer) {
 		if res.Null != nil {
 			for text, n := range res.Null.Failures {
 				fmt.Fprintf(w, "%s, null server: %d × %s\n", res.Name, n, text)
+			}
+		}
+		for name, m := range map[string]*Measurement{"": res.Server, ", null server": res.Null} {
+			if m == nil {
+				continue
+			}
+			if others := m.OtherCPUSeconds / m.Seconds; others > busyShare*float64(r.Host.CPUs) {
+				fmt.Fprintf(w, "%s%s: other processes used %s of %d CPUs meanwhile\n",
+					res.Name, name, number(others), r.Host.CPUs)
 			}
 		}
 		if res.Overwrote {

@@ -166,6 +166,21 @@ func TestProc(t *testing.T) {
 			t.Errorf("parseStat(%q) = %g, %v", c.stat, got, err)
 		}
 	}
+	for _, c := range []struct {
+		stat string
+		want float64
+		ok   bool
+	}{
+		{"cpu  100 50 50 9999 8888 0 10 40 7 7\ncpu0 1\n", 2.5, true},
+		{"cpu0 100 50 50 9999 8888 0 10 40", 0, false},
+		{"cpu 1 2 3", 0, false},
+		{"cpu 1 2 3 4 x 6 7 8", 0, false},
+		{"", 0, false},
+	} {
+		if got, ok := parseBusy(c.stat); got != c.want || ok != c.ok {
+			t.Errorf("parseBusy(%q) = %g, %t", c.stat, got, ok)
+		}
+	}
 	if got := parseField([]byte("a: 1\nVmRSS:\t  12 kB\n"), "VmRSS:"); got != 12 {
 		t.Errorf("parseField = %d", got)
 	}
