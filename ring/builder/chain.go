@@ -150,6 +150,7 @@ func (c *chainer) usable(slot uint32, d int32, free bool) bool {
 func (c *chainer) eachTaker(slot uint32, level int32, f func(v int32) bool) bool {
 	p, i := int(slot)/c.replicas, int(slot)%c.replicas
 	row := c.row(p)
+	c.stand(row)
 	for _, node := range c.nodes {
 		children := c.tree.Tiers[node].Children
 		known, fits := false, false // what the node costs is asked when it matters
@@ -163,7 +164,7 @@ func (c *chainer) eachTaker(slot uint32, level int32, f func(v int32) bool) bool
 			}
 			if !known {
 				c.budget--
-				known, fits = true, c.cost(row, i, &c.tree.Paths[v]) <= 0
+				known, fits = true, c.cost(row[i], &c.tree.Paths[v]) <= 0
 			}
 			if !fits {
 				break
@@ -171,6 +172,7 @@ func (c *chainer) eachTaker(slot uint32, level int32, f func(v int32) bool) bool
 			if f(v) {
 				return true
 			}
+			c.stand(row) // f may have looked at others
 		}
 	}
 	return false
@@ -212,7 +214,8 @@ func (c *chainer) passOn(slot uint32, d int32, free bool) bool {
 		// The steps beyond v have been made; one of them may have used p. Then v
 		// has room now, which another replica will fill.
 		row := c.row(p)
-		if !c.usable(slot, d, free) || holds(row, uint16(v)) || c.cost(row, i, &c.tree.Paths[v]) > 0 {
+		c.stand(row)
+		if !c.usable(slot, d, free) || holds(row, uint16(v)) || c.cost(row[i], &c.tree.Paths[v]) > 0 {
 			return false
 		}
 		c.move(p, i, uint16(v))

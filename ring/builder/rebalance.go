@@ -131,6 +131,11 @@ type mover struct {
 	// rebalance. It may have passed them on since.
 	gained [][]uint32
 
+	// count of the replicas of one row by tier, set by stand, and the tiers that
+	// are counted, each as often as it counts.
+	inRow []int32
+	stood []int32
+
 	nodes  []int32 // all node tiers
 	short  []int32 // node tiers below which some device has fewer than it should
 	missed []int64 // by tier: how many replicas its devices have too few
@@ -145,7 +150,7 @@ func newMover(b *Builder, tree *topology.Tree, t *targets, r *rand.Rand, now uin
 		now: now, lockSpan: uint32(b.minPartHours) * 60,
 		want: make([]int64, n), load: b.loads(), count: make([]int32, n*b.replicas),
 		dead: make([]bool, n), done: make([]uint8, len(b.movedAt)), origin: make([]uint16, len(b.movedAt)),
-		gained: make([][]uint32, n), nodes: nodeTiers(tree),
+		gained: make([][]uint32, n), nodes: nodeTiers(tree), inRow: make([]int32, len(tree.Tiers)),
 	}
 	for d := range b.devices {
 		m.want[d] = t.want[tree.Paths[d].At(topology.Device)]
@@ -293,27 +298,34 @@ func (m *mover) outside(tier int32, n int32) int {
 	return int(max(0, n-m.t.hi[tier]) + max(0, m.t.lo[tier]-n))
 }
 
-// inTier counts the replicas of a row in a tier.
-func (m *mover) inTier(row []uint16, l topology.Level, tier int32) (n int32) {
+// stand counts the replicas of a row by tier. What cost says holds for the row
+// that was counted last, as it was then.
+func (m *mover) stand(row []uint16) {
+	for _, t := range m.stood {
+		m.inRow[t] = 0
+	}
+	m.stood = m.stood[:0]
 	for _, d := range row {
-		if m.tree.Paths[d].At(l) == tier {
-			n++
+		path := m.tree.Paths[d]
+		for l := topology.Region; l <= topology.Node; l++ {
+			t := path.At(l)
+			m.inRow[t]++
+			m.stood = append(m.stood, t)
 		}
 	}
-	return n
 }
 
-// cost returns by how much the penalties of a row rise when the replica at
-// position i goes to a device of the given path, down to the node.
-func (m *mover) cost(row []uint16, i int, to *topology.Path) int {
-	from := &m.tree.Paths[row[i]]
+// cost returns by how much the penalties of the row that stands rise when its
+// replica on device u goes to a device of the given path, down to the node.
+func (m *mover) cost(u uint16, to *topology.Path) int {
+	from := &m.tree.Paths[u]
 	cost := 0
-	for l := topology.Region; l <= topology.Node; l++ {
+	for l := topology.Node; l >= topology.Region; l-- {
 		u, v := from.At(l), to.At(l)
 		if u == v {
-			continue
+			break // and so above
 		}
-		nu, nv := m.inTier(row, l, u), m.inTier(row, l, v)
+		nu, nv := m.inRow[u], m.inRow[v]
 		cost += penalty[l] * (m.outside(u, nu-1) - m.outside(u, nu) + m.outside(v, nv+1) - m.outside(v, nv))
 	}
 	return cost
@@ -322,21 +334,19 @@ func (m *mover) cost(row []uint16, i int, to *topology.Path) int {
 // crowding returns the penalties of partition p: 0 if each tier is within its
 // bounds.
 func (m *mover) crowding(p int) (sum int) {
-	row := m.row(p)
-	for l := topology.Region; l <= topology.Node; l++ {
-		for i, d := range row {
-			t := m.tree.Paths[d].At(l)
-			if n := m.inTier(row, l, t); n > m.t.hi[t] && m.inTier(row[:i], l, t) == 0 {
-				sum += penalty[l] * int(n-m.t.hi[t])
-			}
-		}
-	}
+	m.stand(m.row(p))
 	for _, t := range m.must {
-		l := m.tree.Tiers[t].Level
-		if n := m.inTier(row, l, t); n < m.t.lo[t] {
-			sum += penalty[l] * int(m.t.lo[t]-n)
+		if n := m.inRow[t]; n < m.t.lo[t] {
+			sum += penalty[m.tree.Tiers[t].Level] * int(m.t.lo[t]-n)
 		}
 	}
+	for _, t := range m.stood {
+		if n := m.inRow[t]; n > m.t.hi[t] {
+			sum += penalty[m.tree.Tiers[t].Level] * int(n-m.t.hi[t])
+		}
+		m.inRow[t] = 0 // the same tier comes again
+	}
+	m.stood = m.stood[:0]
 	return sum
 }
 
@@ -376,6 +386,7 @@ func (m *mover) pass(r rules) {
 // replica from the device that has most too many for its size.
 func (m *mover) bestMove(p int, r rules) {
 	row := m.row(p)
+	standing := false // it seldom comes to it
 	bestPos, bestDev, bestCost, bestExcess := -1, uint16(0), 1, 0.0
 	if r.better {
 		bestCost = 0
@@ -386,6 +397,10 @@ func (m *mover) bestMove(p int, r rules) {
 		}
 		if r.fromCrowdedPosition && int64(m.count[int(u)*m.replicas+i])*int64(m.replicas) <= m.want[u] {
 			continue
+		}
+		if !standing {
+			m.stand(row)
+			standing = true
 		}
 		excess := float64(m.load[u]-m.want[u]) / float64(m.want[u]+1)
 		limit := bestCost // only better ones, or as good and from a fuller device
@@ -401,7 +416,8 @@ func (m *mover) bestMove(p int, r rules) {
 	}
 }
 
-// bestTaker draws the device to take the replica at position i of row: one that
+// bestTaker draws the device to take the replica at position i of the row that
+// stands: one that
 // has too few, at the lowest cost below limit, by chance weighted with how many
 // it misses.
 func (m *mover) bestTaker(row []uint16, i, limit int, r rules) (taker uint16, cost int, ok bool) {
@@ -409,7 +425,7 @@ func (m *mover) bestTaker(row []uint16, i, limit int, r rules) (taker uint16, co
 	for _, node := range m.short {
 		children := m.tree.Tiers[node].Children
 		first := m.tree.Tiers[children[0]].Device
-		c := m.cost(row, i, &m.tree.Paths[first])
+		c := m.cost(row[i], &m.tree.Paths[first])
 		if c >= limit && !(ok && c == cost) {
 			continue
 		}
@@ -468,10 +484,11 @@ func (m *mover) evacuate() {
 // lowest cost below limit, and among equals the one that is least loaded for its
 // size.
 func (m *mover) leastLoaded(row []uint16, i, limit int) (taker uint16, cost int, ok bool) {
+	m.stand(row)
 	bestLoad := 0.0
 	for _, node := range m.nodes {
 		children := m.tree.Tiers[node].Children
-		c := m.cost(row, i, &m.tree.Paths[m.tree.Tiers[children[0]].Device])
+		c := m.cost(row[i], &m.tree.Paths[m.tree.Tiers[children[0]].Device])
 		if c >= limit && !(ok && c == cost) {
 			continue
 		}
