@@ -76,6 +76,9 @@ func (s *slot) set(l *clientLink, err error) {
 	defer s.mu.Unlock()
 	s.live.Store(l)
 	s.err = err
+	if s.closed && l != nil {
+		l.fail(context.Cause(s.client.ctx))
+	}
 	close(s.changed)
 	s.changed = make(chan struct{})
 }
@@ -87,6 +90,9 @@ func (s *slot) close() {
 		return
 	}
 	s.closed = true
+	if l := s.live.Load(); l != nil {
+		l.fail(context.Cause(s.client.ctx))
+	}
 	close(s.changed)
 	s.changed = make(chan struct{})
 }
@@ -344,7 +350,7 @@ func (l *clientLink) call(ctx context.Context, kind messageType, b *buffer) ([]b
 	select {
 	case a := <-c.answer:
 		l.client.putCall(c)
-		return a.result(kind)
+		return a.result(ctx, kind)
 	case <-ctx.Done():
 	case <-c.timer.C:
 	}
@@ -358,7 +364,7 @@ func (l *clientLink) abandon(ctx context.Context, kind messageType, c *call, str
 	if !l.forget(stream) {
 		a := <-c.answer
 		l.client.putCall(c)
-		return a.result(kind)
+		return a.result(ctx, kind)
 	}
 	l.client.putCall(c)
 	switch {
@@ -371,7 +377,7 @@ func (l *clientLink) abandon(ctx context.Context, kind messageType, c *call, str
 }
 
 // result turns an answer into what the call returns.
-func (a *answer) result(kind messageType) ([]byte, error) {
+func (a *answer) result(ctx context.Context, kind messageType) ([]byte, error) {
 	switch {
 	case a.err != nil:
 		return nil, errs.Wrap(kind.op(), errs.Other, a.err)
@@ -380,7 +386,12 @@ func (a *answer) result(kind messageType) ([]byte, error) {
 	}
 	p := a.frame[frameHeaderSize:]
 	if a.header.flags&flagError != 0 {
-		return nil, decodeError(kind.op(), p)
+		err := decodeError(kind.op(), p)
+		// When the time runs out both sides notice, and the other may say so first.
+		if deadline, ok := ctx.Deadline(); ok && errs.Is(err, errs.Unavailable) && time.Until(deadline) <= 0 {
+			err = errs.Wrap(kind.op(), errs.Canceled, context.DeadlineExceeded)
+		}
+		return nil, err
 	}
 	return p, nil
 }

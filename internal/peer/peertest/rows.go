@@ -1,0 +1,219 @@
+package peertest
+
+import (
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"ringfort/internal/catalog"
+	"ringfort/internal/errs"
+	"ringfort/internal/peer"
+)
+
+// row makes an object's row.
+func (x *suite) row(name string, size int64) catalog.Row {
+	ts := x.clock.Now()
+	v := catalog.RowValue{Size: size, ETag: "d41d8cd98f00b204e9800998ecf8427e", ContentType: "text/plain", Modified: 1}
+	return catalog.Row{Name: name, Ballot: ts, TS: ts, Bytes: size, Value: v.AppendTo(nil)}
+}
+
+func (x *suite) putRows(t *testing.T, c *container, rows ...catalog.Row) {
+	t.Helper()
+	if err := x.node.PutRows(x.ctx(t), c.target, peer.Containers, c.listing, rows); err != nil {
+		t.Fatalf("PutRows: %v", err)
+	}
+}
+
+func (x *suite) list(t *testing.T, c *container, q peer.RowQuery) *peer.RowPage {
+	t.Helper()
+	q.Listing = c.listing
+	p, err := x.node.ListRows(x.ctx(t), c.target, peer.Containers, &q)
+	if err != nil {
+		t.Fatalf("ListRows %+v: %v", q, err)
+	}
+	return p
+}
+
+func names(p *peer.RowPage) []string {
+	out := []string{}
+	for _, e := range p.Entries {
+		if e.CommonPrefix != "" {
+			out = append(out, e.CommonPrefix+"*")
+		} else {
+			out = append(out, e.Name)
+		}
+	}
+	return out
+}
+
+func (x *suite) rowsNeedTheirContainer(t *testing.T) {
+	c := x.container(t)
+	x.putRows(t, c, x.row("a", 1))
+	rows := []catalog.Row{x.row("b", 1)}
+
+	absent := peer.Listing{Key: x.key(), Incarnation: c.listing.Incarnation, Table: catalog.Objects}
+	wantKind(t, x.node.PutRows(x.ctx(t), x.Target(peer.Containers, absent.Key), peer.Containers, absent, rows), errs.NoBucket)
+	other := c.listing
+	other.Incarnation[0]++
+	wantKind(t, x.node.PutRows(x.ctx(t), c.target, peer.Containers, other, rows), errs.NoBucket)
+	c.value.State = catalog.Deleting
+	x.putContainer(t, c)
+	wantKind(t, x.node.PutRows(x.ctx(t), c.target, peer.Containers, c.listing, rows), errs.NoBucket)
+
+	c.value.State = catalog.Live
+	x.putContainer(t, c)
+	if got := names(x.list(t, c, peer.RowQuery{Limit: 10})); !slices.Equal(got, []string{"a"}) {
+		t.Fatalf("a refused row was stored: %v", got)
+	}
+}
+
+func (x *suite) newestRowStands(t *testing.T) {
+	c := x.container(t)
+	older, newer := x.row("n", 10), x.row("n", 20)
+	x.putRows(t, c, newer)
+	x.putRows(t, c, older, x.row("m", 5))
+	p := x.list(t, c, peer.RowQuery{Limit: 10})
+	if len(p.Entries) != 2 || p.More || !reflect.DeepEqual(p.Entries[1].Row, newer) {
+		t.Fatalf("ListRows: %+v", p)
+	}
+	x.wantStats(t, c, peer.ListingStats{Count: 2, Bytes: 25})
+
+	gone := x.row("n", 0)
+	gone.Deleted, gone.Bytes, gone.Value = true, 0, nil
+	x.putRows(t, c, gone)
+	x.putRows(t, c, newer)
+	if got := names(x.list(t, c, peer.RowQuery{Limit: 10})); !slices.Equal(got, []string{"m"}) {
+		t.Fatalf("a tombstone does not hide: %v", got)
+	}
+	x.wantStats(t, c, peer.ListingStats{Count: 1, Bytes: 5})
+	st, err := x.node.GetRows(x.ctx(t), c.target, peer.Containers, c.listing, []string{"n", "absent", "m"})
+	if err != nil || len(st) != 3 {
+		t.Fatalf("GetRows: %+v, %v", st, err)
+	}
+	if !st[0].Found || !st[0].Row.Deleted || st[0].Row.Ballot != gone.Ballot || st[1].Found || !st[2].Found || st[2].Row.Bytes != 5 {
+		t.Fatalf("GetRows: %+v", st)
+	}
+	if st, err := x.node.GetRows(x.ctx(t), c.target, peer.Containers, c.listing, nil); err != nil || len(st) != 0 {
+		t.Fatalf("GetRows of nothing: %+v, %v", st, err)
+	}
+	x.putRows(t, c)
+}
+
+func (x *suite) wantStats(t *testing.T, c *container, want peer.ListingStats) {
+	t.Helper()
+	got, err := x.node.ListingStats(x.ctx(t), c.target, peer.Containers, c.listing)
+	if err != nil || got != want {
+		t.Fatalf("ListingStats: %+v, %v, want %+v", got, err, want)
+	}
+}
+
+func (x *suite) pages(t *testing.T) {
+	c := x.container(t)
+	var all []string
+	var rows []catalog.Row
+	for i := range 250 {
+		n := fmt.Sprintf("k%03d", i)
+		all = append(all, n)
+		rows = append(rows, x.row(n, 1))
+	}
+	for _, n := range []string{"l", "l/\x01", "ä", "\U0001F600", strings.Repeat("z", 1024)} {
+		all = append(all, n)
+		rows = append(rows, x.row(n, 1))
+	}
+	slices.Sort(all)
+	x.rand.Shuffle(len(rows), func(i, j int) { rows[i], rows[j] = rows[j], rows[i] })
+	x.putRows(t, c, rows...)
+	for _, reverse := range []bool{false, true} {
+		want := slices.Clone(all)
+		if reverse {
+			slices.Reverse(want)
+		}
+		var got []string
+		marker := ""
+		for range len(all) {
+			p := x.list(t, c, peer.RowQuery{Limit: 7, Marker: marker, Reverse: reverse})
+			got = append(got, names(p)...)
+			if len(p.Entries) > 7 {
+				t.Fatalf("%d entries, 7 were asked for", len(p.Entries))
+			}
+			if !p.More || len(p.Entries) == 0 {
+				break
+			}
+			marker = p.Entries[len(p.Entries)-1].Name
+		}
+		if !slices.Equal(got, want) {
+			t.Fatalf("reverse %v: got %v", reverse, got)
+		}
+	}
+	for _, q := range []struct {
+		peer.RowQuery
+		want []string
+	}{
+		{peer.RowQuery{Prefix: "k01", Limit: 3}, []string{"k010", "k011", "k012"}},
+		{peer.RowQuery{Prefix: "nothing", Limit: 3}, []string{}},
+		{peer.RowQuery{Marker: "k247", Limit: 2}, []string{"k248", "k249"}},
+		{peer.RowQuery{Marker: "k247", Inclusive: true, Limit: 2}, []string{"k247", "k248"}},
+		{peer.RowQuery{Marker: "k2475", Inclusive: true, Limit: 1}, []string{"k248"}},
+		{peer.RowQuery{Marker: "k001", EndMarker: "k004", Limit: 10}, []string{"k002", "k003"}},
+		{peer.RowQuery{Marker: "k004", EndMarker: "k001", Reverse: true, Limit: 10}, []string{"k003", "k002"}},
+		{peer.RowQuery{Marker: "k004", Inclusive: true, Reverse: true, Limit: 2}, []string{"k004", "k003"}},
+		{peer.RowQuery{Marker: "k004", EndMarker: "k004", Limit: 10}, []string{}},
+	} {
+		if got := names(x.list(t, c, q.RowQuery)); !slices.Equal(got, q.want) {
+			t.Errorf("%+v: got %v, want %v", q.RowQuery, got, q.want)
+		}
+	}
+}
+
+func (x *suite) commonPrefixes(t *testing.T) {
+	c := x.container(t)
+	for _, n := range []string{"a", "d/1", "d/2", "d/e/3", "d0", "e//1", "gone/1"} {
+		x.putRows(t, c, x.row(n, 1))
+	}
+	gone := x.row("gone/1", 0)
+	gone.Deleted, gone.Value = true, nil
+	x.putRows(t, c, gone)
+	for _, q := range []struct {
+		peer.RowQuery
+		want []string
+	}{
+		{peer.RowQuery{Delimiter: "/", Limit: 10}, []string{"a", "d/*", "d0", "e/*"}},
+		{peer.RowQuery{Delimiter: "/", Limit: 2}, []string{"a", "d/*"}},
+		{peer.RowQuery{Delimiter: "/", Prefix: "d/", Limit: 10}, []string{"d/1", "d/2", "d/e/*"}},
+		{peer.RowQuery{Delimiter: "/", Prefix: "e/", Limit: 10}, []string{"e//*"}},
+		{peer.RowQuery{Delimiter: "//", Limit: 10}, []string{"a", "d/1", "d/2", "d/e/3", "d0", "e//*"}},
+		{peer.RowQuery{Delimiter: "/", Limit: 10, Reverse: true}, []string{"e/*", "d0", "d/*", "a"}},
+	} {
+		p := x.list(t, c, q.RowQuery)
+		if got := names(p); !slices.Equal(got, q.want) {
+			t.Errorf("%+v: got %v, want %v", q.RowQuery, got, q.want)
+		}
+		for _, e := range p.Entries {
+			if e.Deleted || !strings.HasPrefix(e.Name, e.CommonPrefix) {
+				t.Errorf("%q is proved by the row %q", e.CommonPrefix, e.Name)
+			}
+		}
+	}
+	if p := x.list(t, c, peer.RowQuery{Delimiter: "/", Limit: 2}); !p.More {
+		t.Error("a page that was cut says that nothing follows")
+	}
+}
+
+// accountRows: an account's listing has no incarnation and needs no register.
+func (x *suite) accountRows(t *testing.T) {
+	k := x.key()
+	target := x.Target(peer.Accounts, k)
+	l := peer.Listing{Key: k, Table: catalog.Containers}
+	v := catalog.ContainerRow{Incarnation: catalog.Incarnation{9}, Created: 5, Policy: "p"}
+	ts := x.clock.Now()
+	r := catalog.Row{Name: "bucket", Ballot: ts, TS: x.clock.Now(), Value: v.AppendTo(nil)}
+	if err := x.node.PutRows(x.ctx(t), target, peer.Accounts, l, []catalog.Row{r}); err != nil {
+		t.Fatal(err)
+	}
+	p, err := x.node.ListRows(x.ctx(t), target, peer.Accounts, &peer.RowQuery{Listing: l, Limit: 10})
+	if err != nil || len(p.Entries) != 1 || !reflect.DeepEqual(p.Entries[0].Row, r) {
+		t.Fatalf("ListRows: %+v, %v", p, err)
+	}
+}
