@@ -3,6 +3,7 @@ package objectserver
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"io"
 
@@ -136,12 +137,9 @@ func (w *fragmentWriter) Abort() {
 // entry is the head of a fragment's index entry: where it is, k, m, policy (4
 // bytes) and the blob's size (8 bytes), big-endian.
 func entry(where byte, h fragfile.Header) []byte {
-	b := append(make([]byte, 0, 16), where, h.K, h.M)
-	b = append(b, byte(h.Policy>>24), byte(h.Policy>>16), byte(h.Policy>>8), byte(h.Policy))
-	for shift := 56; shift >= 0; shift -= 8 {
-		b = append(b, byte(h.Size>>shift))
-	}
-	return b
+	b := append(make([]byte, 0, 15), where, h.K, h.M)
+	b = binary.BigEndian.AppendUint32(b, h.Policy)
+	return binary.BigEndian.AppendUint64(b, uint64(h.Size))
 }
 
 // OpenFragment returns n bytes of a fragment from off, verified.
@@ -302,17 +300,9 @@ func (s *Server) Fragments(start []byte, fn func(key []byte, f Fragment) bool) e
 	}
 	defer it.Close()
 	for ok := it.SeekGE(append(append([]byte{}, start...), 0)); ok; ok = it.Next() {
-		name, valid := parseFragmentKey(it.Key())
-		h := it.Head()
-		if !valid || len(h) != 15 {
-			return errs.New("objectserver.Fragments", errs.Corrupt, "index entry %x", it.Key())
-		}
-		f := Fragment{Name: name, Coding: catalog.Coding{K: h[1], M: h[2]}, File: h[0] == inFile}
-		for _, x := range h[3:7] {
-			f.Policy = f.Policy<<8 | uint32(x)
-		}
-		for _, x := range h[7:] {
-			f.Size = f.Size<<8 | int64(x)
+		f, err := fragmentAt(it)
+		if err != nil {
+			return err
 		}
 		if !fn(it.Key(), f) {
 			return nil
@@ -321,3 +311,31 @@ func (s *Server) Fragments(start []byte, fn func(key []byte, f Fragment) bool) e
 	return it.Err()
 }
 
+// PolicyOf returns the policy of a group's fragments on the device, and whether
+// there are any.
+func (s *Server) PolicyOf(g Group) (policy uint32, found bool, err error) {
+	prefix := groupKey(g.Owner, g.Group)
+	it, err := s.vol.NewIter(spaceFragments, prefix, after(prefix))
+	if err != nil {
+		return 0, false, err
+	}
+	defer it.Close()
+	if !it.First() {
+		return 0, false, it.Err()
+	}
+	f, err := fragmentAt(it)
+	return f.Policy, err == nil, err
+}
+
+// fragmentAt reads the index entry that an iterator stands on.
+func fragmentAt(it *volume.Iter) (f Fragment, err error) {
+	name, valid := parseFragmentKey(it.Key())
+	h := it.Head()
+	if !valid || len(h) != 15 {
+		return f, errs.New("objectserver", errs.Corrupt, "index entry %x of a fragment", it.Key())
+	}
+	return Fragment{
+		Name: name, Coding: catalog.Coding{K: h[1], M: h[2]}, File: h[0] == inFile,
+		Policy: binary.BigEndian.Uint32(h[3:]), Size: int64(binary.BigEndian.Uint64(h[7:])),
+	}, nil
+}

@@ -178,15 +178,15 @@ func (c *cluster) epochs() map[string]uint64 {
 	return m
 }
 
-// all returns every node of the cluster, this one first.
-func (c *cluster) all() []peer.Node {
+// named returns every node of the cluster by name or address.
+func (c *cluster) named() map[string]peer.Node {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	list := []peer.Node{c.local}
-	for _, n := range c.nodes {
-		list = append(list, n)
+	m := map[string]peer.Node{c.local.name: c.local}
+	for address, n := range c.nodes {
+		m[address] = n
 	}
-	return list
+	return m
 }
 
 // close ends the connections to other nodes.

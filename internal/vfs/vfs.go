@@ -8,7 +8,8 @@
 package vfs
 
 import (
-	"os"
+	"errors"
+	"io/fs"
 	"syscall"
 	"unsafe"
 
@@ -60,8 +61,8 @@ func AlignedBuffer(n int) []byte {
 }
 
 // SyncDir makes the names in a directory durable.
-func SyncDir(fs FS, dir string) error {
-	d, err := fs.OpenDir(dir)
+func SyncDir(f FS, dir string) error {
+	d, err := f.OpenDir(dir)
 	if err != nil {
 		return err
 	}
@@ -73,4 +74,4 @@ func SyncDir(fs FS, dir string) error {
 }
 
 // IsNotExist reports whether err says that a file is not there.
-func IsNotExist(err error) bool { return os.IsNotExist(err) }
+func IsNotExist(err error) bool { return errors.Is(err, fs.ErrNotExist) }

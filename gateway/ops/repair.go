@@ -1,0 +1,189 @@
+package ops
+
+import (
+	"context"
+
+	"ringfort/internal/catalog"
+	"ringfort/internal/errs"
+	"ringfort/internal/keyhash"
+	"ringfort/internal/peer"
+	"ringfort/internal/register"
+	"ringfort/internal/timestamp"
+)
+
+// Deliver does what a gateway that died may have left undone for a key: it makes
+// the newest record certain, delivers its row, and settles it. value is what one
+// device's record says; it tells whose row it is.
+func (s *Service) Deliver(ctx context.Context, svc peer.Service, h keyhash.Hash, value []byte) error {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
+	defer cancel()
+	switch svc {
+	case peer.Objects:
+		return s.deliverObject(ctx, h, value)
+	case peer.Containers:
+		return s.deliverContainer(ctx, h)
+	}
+	k := s.accountKey(h) // accounts and bucket names have no rows
+	r, err := s.proposer.Settle(ctx, k.quorum)
+	if err == nil && r != nil {
+		k.settle(r.Ballot)
+	}
+	return err
+}
+
+func (s *Service) deliverObject(ctx context.Context, h keyhash.Hash, value []byte) error {
+	if value == nil {
+		return nil
+	}
+	policyName, upload := "", catalog.IsUpload(value)
+	if !upload {
+		o, err := catalog.DecodeObject(value)
+		if err != nil {
+			return err
+		}
+		// A container that is gone has taken its policy with it: nothing of it
+		// can be read any more, and its rows are refused.
+		c, err := s.Container(ctx, o.ContainerAccount, o.Container)
+		if errs.Is(err, errs.NoBucket) {
+			return s.settleDead(ctx, h)
+		}
+		if err != nil {
+			return err
+		}
+		policyName = c.Policy
+	}
+	for _, p := range s.cluster.Policies() {
+		if !upload && p.Name != policyName {
+			continue
+		}
+		k, err := s.keyAt(p, h)
+		if err != nil {
+			return err
+		}
+		r, err := s.proposer.Settle(ctx, k.quorum)
+		if err != nil {
+			return err
+		}
+		if r == nil {
+			continue // an upload under another policy
+		}
+		if upload {
+			k.settle(r.Ballot)
+			return nil
+		}
+		if err := s.deliver(ctx, k, r); errs.Is(err, errs.NoBucket) {
+			k.settle(r.Ballot)
+		} else if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// settleDead settles a record of a container that is gone, under every policy.
+func (s *Service) settleDead(ctx context.Context, h keyhash.Hash) error {
+	for _, p := range s.cluster.Policies() {
+		k, err := s.keyAt(p, h)
+		if err != nil {
+			return err
+		}
+		r, err := s.proposer.Settle(ctx, k.quorum)
+		if err != nil {
+			return err
+		}
+		if r != nil {
+			k.settle(r.Ballot)
+		}
+	}
+	return nil
+}
+
+// keyAt returns the register of a hash in the ring of a policy.
+func (s *Service) keyAt(p Policy, h keyhash.Hash) (*key, error) {
+	place, err := s.cluster.Object(p.Name, h)
+	if err != nil {
+		return nil, err
+	}
+	return newKey(peer.Objects, h, place, p.Spec.RecordDevices(), p.Spec.Copies()), nil
+}
+
+func (s *Service) deliverContainer(ctx context.Context, h keyhash.Hash) error {
+	k := s.containerKey(h)
+	r, err := s.proposer.Settle(ctx, k.quorum)
+	if err != nil || r == nil {
+		return err
+	}
+	c, err := catalog.DecodeContainer(r.Value)
+	if err != nil {
+		return err
+	}
+	if c.State != catalog.Deleting { // else its row goes when it is decided
+		if err := s.listContainer(ctx, c, r); err != nil {
+			return err
+		}
+	}
+	k.settle(r.Ballot)
+	return nil
+}
+
+// Sweep gives up a group of blobs unless a record or an unfinished upload names
+// it, and reports whether it did. When it has, no record can name the group any
+// more, whichever gateway wakes up.
+func (s *Service) Sweep(ctx context.Context, policyIndex uint32, owner keyhash.Hash, group timestamp.T) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
+	defer cancel()
+	p, err := s.policyAt(policyIndex)
+	if err != nil {
+		return false, err
+	}
+	k, err := s.keyAt(p, owner)
+	if err != nil {
+		return false, err
+	}
+	r, err := s.proposer.Read(ctx, k.quorum, false)
+	if err != nil || r != nil && r.Group == group {
+		return false, err
+	}
+	open, err := s.uploadUnfinished(ctx, owner, p, group)
+	if err != nil || open {
+		return false, err
+	}
+	r, err = s.proposer.Sweep(ctx, k.quorum, group)
+	if err != nil || r != nil && r.Group == group {
+		return false, err
+	}
+	for i := range k.place.Devices {
+		d := &k.place.Devices[i]
+		if derr := d.Node.DropGroup(ctx, k.target(d), owner, group); derr != nil {
+			err = derr // that device's own sweeper finds it again
+		}
+	}
+	return true, err
+}
+
+func (s *Service) policyAt(index uint32) (Policy, error) {
+	for _, p := range s.cluster.Policies() {
+		if p.Index == index {
+			return p, nil
+		}
+	}
+	return Policy{}, errs.New("ops", errs.Invalid, "there is no storage policy with index %d", index)
+}
+
+// uploadUnfinished reports whether the group is that of an upload which may still
+// become an object.
+func (s *Service) uploadUnfinished(ctx context.Context, owner keyhash.Hash, p Policy, group timestamp.T) (bool, error) {
+	k, err := s.uploadOf(owner, p, group.String())
+	if err != nil {
+		return false, err
+	}
+	var r *register.Record
+	if r, err = s.proposer.Read(ctx, k.quorum, false); err != nil || r == nil || r.Tombstone {
+		return false, err
+	}
+	u, err := catalog.DecodeUpload(r.Value)
+	if err != nil {
+		return false, err
+	}
+	return u.State == catalog.UploadOpen || u.State == catalog.UploadCompleting, nil
+}
