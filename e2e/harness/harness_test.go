@@ -193,6 +193,11 @@ func TestSandbox(t *testing.T) {
 	if out := s.Fails(sh, "-c", "echo no >&2; exit 3"); out != "no\n" {
 		t.Errorf("a failure shows %q", out)
 	}
+	j := s.Start(sh, "-c", "echo one; echo two; read line; echo three")
+	j.WaitOutput("o", 2) // its input is empty: it ends by itself
+	if out := j.Wait(); out != "one\ntwo\nthree\n" {
+		t.Errorf("a job shows %q", out)
+	}
 	s.Hide("hunter2")
 	if line := s.line("curl", []string{"-u", "me:hunter2"}); strings.Contains(line, "hunter2") {
 		t.Errorf("a secret is printed: %s", line)

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -184,20 +185,91 @@ func timeLimit() time.Duration {
 }
 
 func (s *Sandbox) run(limit time.Duration, name string, args []string) (out, errOut string, err error) {
-	ctx, cancel := context.WithTimeout(context.Background(), limit)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, name, args...)
-	var stdout, stderr bytes.Buffer
-	cmd.Stdout, cmd.Stderr, cmd.Env, cmd.Dir = &stdout, &stderr, s.env, s.Dir
+	j, err := s.start(limit, name, args)
+	if err != nil {
+		return "", "", err
+	}
+	err = j.wait()
+	return j.stdout.String(), j.stderr.String(), err
+}
+
+// Job is a command under way.
+type Job struct {
+	s              *Sandbox
+	line           string
+	cmd            *exec.Cmd
+	ctx            context.Context
+	cancel         context.CancelFunc
+	stdout, stderr buffer
+}
+
+// buffer is a bytes.Buffer that may be read while it is written.
+type buffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+// Start starts a command and does not wait for it. It is killed at the end of the
+// test, should it still run.
+func (s *Sandbox) Start(name string, args ...string) *Job {
+	s.t.Helper()
+	j, err := s.start(timeLimit(), name, args)
+	if err != nil {
+		s.t.Fatalf("%s: %v", s.line(name, args), err)
+	}
+	s.t.Cleanup(j.cancel)
+	return j
+}
+
+func (s *Sandbox) start(limit time.Duration, name string, args []string) (*Job, error) {
+	j := &Job{s: s, line: s.line(name, args)}
+	j.ctx, j.cancel = context.WithTimeout(context.Background(), limit)
+	cmd := exec.CommandContext(j.ctx, name, args...)
+	cmd.Stdout, cmd.Stderr, cmd.Env, cmd.Dir = &j.stdout, &j.stderr, s.env, s.Dir
 	// Clients start children of their own: end the whole group.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = 10 * time.Second
-	err = cmd.Run()
-	if ctx.Err() != nil {
-		err = errors.Join(err, ctx.Err())
+	j.cmd = cmd
+	if err := cmd.Start(); err != nil {
+		j.cancel()
+		return nil, err
 	}
-	return stdout.String(), stderr.String(), err
+	return j, nil
+}
+
+func (j *Job) wait() error {
+	defer j.cancel()
+	err := j.cmd.Wait()
+	return errors.Join(err, j.ctx.Err())
+}
+
+// WaitOutput waits until the command has written n lines that hold substring.
+func (j *Job) WaitOutput(substring string, n int) {
+	j.s.t.Helper()
+	waitFor(j.s.t, timeLimit(), "output of "+j.line, func() string { return last(j.stdout.String()) + last(j.stderr.String()) },
+		func() bool { return Lines(j.stdout.String(), substring) >= n })
+}
+
+// Wait waits for the command, which must succeed, and returns its standard output.
+func (j *Job) Wait() string {
+	j.s.t.Helper()
+	if err := j.wait(); err != nil {
+		j.s.t.Fatalf("%s: %v\n%s%s", j.line, err, last(j.stdout.String()), last(j.stderr.String()))
+	}
+	return j.stdout.String()
 }
 
 // line is the command as it is printed.

@@ -21,6 +21,8 @@ type Setup struct {
 	Dirs, Nodes int
 	// TLS adds a TLS listener with a certificate of a throw-away authority.
 	TLS bool
+	// Disks gives each directory of a single node a disk of its own, see [NewDisk].
+	Disks bool
 }
 
 // Setups returns the three set-ups that every client is tried on, or, when the
@@ -33,6 +35,15 @@ func Setups() []Setup {
 		{Name: "1-directory", Nodes: 1, Dirs: 1},
 		{Name: "4-directories", Nodes: 1, Dirs: 4},
 		{Name: "4-processes", Nodes: 4, Dirs: 1},
+	}
+}
+
+// NeedOwn skips a test that has to start, stop or break the server when the
+// environment names another one.
+func NeedOwn(t testing.TB) {
+	t.Helper()
+	if external().S3 != "" {
+		t.Skip("runs against servers that the tests start only")
 	}
 }
 
@@ -61,6 +72,7 @@ type System struct {
 	// Dir holds the data directories.
 	Dir   string
 	Nodes []*Node
+	Disks []*Disk
 
 	h         *Harness
 	swiftAuth string
@@ -98,16 +110,53 @@ func (h *Harness) Start(t testing.TB, setup Setup) *System {
 	s.swiftUser = Account + ":" + s.AccessKey
 	s.env = append(cleanEnv(s.logDir),
 		"RINGFORT_ACCESS_KEY="+s.AccessKey, "RINGFORT_SECRET_KEY="+s.SecretKey)
+	dirs := s.makeDirs(t)
+	// Cleanups run in reverse: the server ends before its disks are unmounted.
 	t.Cleanup(func() { s.stop(t) })
 	if setup.Nodes > 1 {
 		s.startCluster(t)
 	} else {
-		s.startServer(t)
+		s.startServer(t, dirs)
 	}
 	return s
 }
 
-func (s *System) startServer(t testing.TB) {
+// makeDirs makes the data directories of a single node; a cluster makes its own.
+func (s *System) makeDirs(t testing.TB) []string {
+	t.Helper()
+	var dirs []string
+	for i := range s.Setup.Dirs {
+		if s.Setup.Nodes > 1 {
+			break
+		}
+		dir := filepath.Join(s.Dir, "d"+strconv.Itoa(i))
+		if s.Setup.Disks {
+			s.Disks = append(s.Disks, NewDisk(t, dir))
+		} else {
+			must(t, os.MkdirAll(dir, 0o700))
+		}
+		dirs = append(dirs, dir)
+	}
+	return dirs
+}
+
+// CutPower takes the power from a single node and all its disks in one moment,
+// and plugs the disks in again. The node is not started.
+func (s *System) CutPower(t testing.TB) {
+	t.Helper()
+	n := s.Nodes[0]
+	// Stopped, the node answers nobody while one disk after the other goes.
+	must(t, n.own.cmd.Process.Signal(syscall.SIGSTOP))
+	for _, d := range s.Disks {
+		d.CutPower(t)
+	}
+	n.Kill(t)
+	for _, d := range s.Disks {
+		d.Replug(t)
+	}
+}
+
+func (s *System) startServer(t testing.TB, dirs []string) {
 	t.Helper()
 	n := &Node{sys: s, name: "node0"}
 	if s.Setup.TLS {
@@ -115,11 +164,7 @@ func (s *System) startServer(t testing.TB) {
 		s.CAFile = ca
 		n.args = append(n.args, "--tls-cert", cert, "--tls-key", key)
 	}
-	for i := range s.Setup.Dirs {
-		dir := filepath.Join(s.Dir, "d"+strconv.Itoa(i))
-		must(t, os.MkdirAll(dir, 0o700))
-		n.args = append(n.args, dir)
-	}
+	n.args = append(n.args, dirs...)
 	s.Nodes = append(s.Nodes, n)
 	n.start(t, "127.0.0.1:0")
 }
