@@ -31,6 +31,22 @@ type Report struct {
 	Nodes    []*peer.NodeStatus `json:"nodes"`
 	Missing  []string           `json:"missing"` // nodes that do not answer
 	Requests int64              `json:"requests_under_way"`
+	Uploads  int64              `json:"unfinished_uploads"`
+}
+
+// Err says whether all is well.
+func (r *Report) Err() error {
+	if len(r.Missing) > 0 {
+		return errs.New("status", errs.Unavailable, "%d nodes do not answer", len(r.Missing))
+	}
+	for _, n := range r.Nodes {
+		for _, d := range n.Devices {
+			if d.Problem != "" {
+				return errs.New("status", errs.Unavailable, "device %v of %s is out of service", d.Device, n.Name)
+			}
+		}
+	}
+	return nil
 }
 
 // PolicyReport describes a storage policy.
