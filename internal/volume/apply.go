@@ -143,8 +143,8 @@ func (v *Volume) stale(p *pendingOp) bool {
 
 // resolve brings the Refs of a group up to date, and drops from compaction's
 // batches what has changed since it looked. With moveMu held, so that no move
-// comes between this and the group's apply.
-func (v *Volume) resolve(group []*Batch) error {
+// comes between this and the group's apply. newest is the lane's last segment.
+func (v *Volume) resolve(group []*Batch, newest SegmentID) error {
 	for _, b := range group {
 		if b.moves {
 			if err := v.dropMoved(b); err != nil {
@@ -168,7 +168,7 @@ func (v *Volume) resolve(group []*Batch) error {
 			if p.kind == opDelete {
 				p.first, p.last = p.old.first, p.old.Segment
 				if p.old.IsZero() {
-					p.last = SegmentID(v.lastSegment.Load()) // any copy there may be
+					p.last = newest // whatever copies there may be of what was deleted before
 				}
 			}
 		}

@@ -97,6 +97,8 @@ type Config struct {
 	CompactDeadRatio float64
 	// CompactBytesPerSecond bounds what compaction reads and writes. Default 64 MiB.
 	CompactBytesPerSecond int64
+	// VerifyBytesPerSecond bounds what Verify reads. Default 0: no bound.
+	VerifyBytesPerSecond int64
 	// DisableCompaction leaves compaction to calls of CompactOnce.
 	DisableCompaction bool
 

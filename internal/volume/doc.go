@@ -86,7 +86,7 @@
 //	40  operations       4
 //	44  0                4
 //	48  checksum         8   xxhash64 of the operation bytes
-//	56  checksum         8   xxhash64 of bytes 0 to 55
+//	56  checksum         8   xxhash64 of bytes 0 to 55, xor the first 8 bytes of the volume id
 //	64  operations, one after the other
 //	    blobs, one after the other; each is covered by the checksums in its operation
 //	    zeros up to the alignment

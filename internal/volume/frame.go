@@ -77,8 +77,10 @@ func (h *frameHeader) size() int64 {
 	return alignUp(headerSize+int64(h.opsLen)+int64(h.blobLen), h.lane.align())
 }
 
-// put writes the header into b[:headerSize].
-func (h *frameHeader) put(b []byte) {
+// put writes the header into b[:headerSize]. key is the volume's: with it in the
+// checksum, nobody can store bytes that would pass for a frame where the log is
+// searched behind damage.
+func (h *frameHeader) put(b []byte, key uint64) {
 	le := binary.LittleEndian
 	le.PutUint32(b[0:], frameMagic)
 	b[4], b[5] = frameVersion, byte(h.lane)
@@ -95,15 +97,15 @@ func (h *frameHeader) put(b []byte) {
 	le.PutUint32(b[40:], h.opCount)
 	le.PutUint32(b[44:], 0)
 	le.PutUint64(b[48:], h.opsSum)
-	le.PutUint64(b[56:], xxhash.Sum64(b[:56]))
+	le.PutUint64(b[56:], xxhash.Sum64(b[:56])^key)
 }
 
 // parseFrameHeader reads a header and reports whether its checksum, magic and
 // version are right.
-func parseFrameHeader(b []byte) (h frameHeader, ok bool) {
+func parseFrameHeader(b []byte, key uint64) (h frameHeader, ok bool) {
 	le := binary.LittleEndian
 	if len(b) < headerSize || le.Uint32(b) != frameMagic || b[4] != frameVersion || b[5] >= lanes ||
-		le.Uint64(b[56:]) != xxhash.Sum64(b[:56]) {
+		le.Uint64(b[56:]) != xxhash.Sum64(b[:56])^key {
 		return h, false
 	}
 	h = frameHeader{

@@ -2,6 +2,7 @@ package volume
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 
@@ -236,10 +237,10 @@ func (l indexLogger) Fatalf(format string, args ...any) {
 	l.v.fail(errs.New("volume.index", errs.Unavailable, format, args...))
 }
 
-// openIndex opens pebble under dir/index.
-func (v *Volume) openIndex(mustExist bool) error {
+// openIndex opens pebble in a directory of the volume.
+func (v *Volume) openIndex(dir string, mustExist bool) error {
 	opts := &pebble.Options{
-		FS:                          v.cfg.FS,
+		FS:                          indexFS{FS: v.cfg.FS, v: v},
 		Cache:                       v.cfg.Cache,
 		Comparer:                    pebble.DefaultComparer,
 		DisableWAL:                  true,
@@ -269,12 +270,15 @@ func (v *Volume) openIndex(mustExist bool) error {
 		opts.Levels[i].FilterType = sstable.TableFilter
 		opts.Levels[i].BlockSize = 8 << 10
 	}
-	db, err := pebble.Open(v.path("index"), opts)
+	db, err := pebble.Open(v.path(dir), opts)
+	if errors.Is(err, pebble.ErrDBDoesNotExist) {
+		return errs.New("volume.Open", errs.Corrupt, "%s: the index is missing; rebuild it from the log", v.cfg.Dir)
+	}
 	if err != nil {
 		return errs.Wrap("volume.Open", errs.Unavailable, err)
 	}
 	v.db = db
-	return nil
+	return v.failure()
 }
 
 // lookup reads one index entry into an own copy. found is false if it is absent.

@@ -233,7 +233,11 @@ func (l *lane) commit(group []*Batch) error {
 		// a change of that entry is, in either lane.
 		v.moveMu.Lock()
 		defer v.moveMu.Unlock()
-		if err := v.resolve(group); err != nil {
+		newest := l.prev
+		if l.seg != nil {
+			newest = l.seg.id
+		}
+		if err := v.resolve(group, newest); err != nil {
 			return err
 		}
 	}
@@ -320,7 +324,7 @@ func (l *lane) encode(h *frameHeader, group []*Batch, frame []byte, pb *pebble.B
 	}
 	clear(frame[headerSize+int64(h.opsLen)+int64(h.blobLen):])
 	h.opsSum = xxhash.Sum64(frame[headerSize : headerSize+h.opsLen])
-	h.put(frame)
+	h.put(frame, l.v.frameKey())
 }
 
 // room makes sure that a frame of n bytes fits the current segment and that its
@@ -391,7 +395,7 @@ func (l *lane) seal() error {
 	if l.off+h.size() <= l.v.cfg.segmentBytes(l.id) {
 		frame := l.buffer(h.size())
 		clear(frame)
-		h.put(frame)
+		h.put(frame, l.v.frameKey())
 		if err := l.write(frame); err != nil {
 			return err
 		}

@@ -121,9 +121,10 @@ func (v *Volume) listSegments() error {
 
 // replay brings one lane's log into the index, from where the index left it.
 type replay struct {
-	v     *Volume
-	l     *lane
-	clean bool // the volume was closed in order: the log ends at the index's position
+	v       *Volume
+	l       *lane
+	clean   bool // the volume was closed in order: the log ends at the index's position
+	rebuild bool // everything from the beginning, into an empty index
 
 	pos      position
 	expect   uint64 // seq of the next frame
@@ -149,7 +150,9 @@ func (r *replay) run(ctx context.Context) error {
 		}
 	}
 	if r.clean && len(segs) == 1 && segs[0].id == r.pos.segment {
-		return r.resume(segs[0])
+		if done, err := r.resume(segs[0]); done || err != nil {
+			return err
+		}
 	}
 	for i, s := range segs {
 		if err := ctx.Err(); err != nil {
@@ -169,24 +172,33 @@ func (r *replay) run(ctx context.Context) error {
 	return nil
 }
 
-// resume goes on writing where a clean close ended.
-func (r *replay) resume(s *segment) error {
+// resume goes on writing where a clean close ended. It reports false if another
+// opening has written there since, which the index then does not know.
+//
+// INVARIANT: at most one frame of a lane is in flight, so what a crash in the first
+// commit of an opening leaves at that place is one frame. If its header is not
+// whole, nothing of it can be taken for a frame, and it may be overwritten.
+func (r *replay) resume(s *segment) (bool, error) {
 	l := r.l
+	sc, err := r.v.openScanner(s)
+	if err != nil {
+		return false, err
+	}
+	defer sc.close()
+	if _, written, err := sc.header(int64(r.pos.offset)); written || err != nil {
+		return false, err
+	}
 	l.seq = r.pos.seq
 	l.durable.Store(l.seq)
 	l.applied.Store(l.seq)
-	if int64(r.pos.offset) >= r.v.cfg.segmentBytes(l.id) {
-		l.prev, l.prevEnd = s.id, int64(r.pos.offset)
-		return nil
-	}
+	s.end.Store(int64(r.pos.offset))
 	f, err := r.v.cfg.FS.OpenReadWrite(s.path, pebbleWrite)
 	if err != nil {
-		return errs.Wrap("volume.Open", errs.Unavailable, err)
+		return false, errs.Wrap("volume.Open", errs.Unavailable, err)
 	}
-	s.end.Store(int64(r.pos.offset))
 	l.seg, l.file, l.off, l.claimed = s, f, int64(r.pos.offset), int64(r.pos.offset)
 	l.active.Store(uint32(s.id))
-	return nil
+	return true, nil
 }
 
 // segment replays one segment; later are those behind it.
@@ -216,7 +228,7 @@ func (r *replay) segment(s *segment, later []*segment) error {
 	off := int64(segmentHeader)
 	if s.id == r.pos.segment {
 		off = int64(r.pos.offset)
-		if off > sc.size {
+		if off > alignUp(sc.size, s.lane.align()) { // a tear may have cost the last frame its padding
 			err := r.lost(Finding{Kind: RangeLost, Segment: s.id, From: sc.size, To: off, What: "the file is shorter than what was applied of it"})
 			if err != nil {
 				return err
@@ -227,7 +239,7 @@ func (r *replay) segment(s *segment, later []*segment) error {
 	} else if ok && info.firstSeq > r.expect {
 		// What is missing before was reported where it was found, or is a segment
 		// that is not there.
-		if !r.resynced {
+		if !r.resynced && !r.rebuild {
 			err := r.lost(Finding{Kind: RangeLost, Segment: s.id, FirstSeq: r.expect, LastSeq: info.firstSeq - 1, What: "frames missing before the segment"})
 			if err != nil {
 				return err
@@ -340,8 +352,8 @@ func (r *replay) judge(sc *frameScanner, off, bound int64, later []*segment) (ne
 		}
 		at = found + sc.lane.align()
 	}
-	if lost {
-		return next, true, nil
+	if lost || r.rebuild {
+		return next, lost, nil // rebuilding, the segment that would tell may be long gone
 	}
 	for _, s := range later {
 		claim, err := r.claims(s)
@@ -383,19 +395,14 @@ func (r *replay) apply(s *segment, h *frameHeader, ops []logOp, off int64) error
 	within := map[string]Ref{} // what the frame itself has changed
 	for i := range ops {
 		o := &ops[i]
-		var old Ref
-		if o.kind == opPut || o.kind == opMove || o.kind == opDelete {
-			var err error
-			if old, err = r.old(within, o); err != nil {
-				return err
-			}
-			if o.kind == opMove && !old.same(o.from) {
-				continue
-			}
+		ref, old, changed, err := r.step(pb, within, s, o, off, h.opsLen)
+		if err != nil {
+			return err
 		}
-		ref := v.indexOp(pb, o, s.id, off, h.opsLen)
-		v.account(r.touched, s, o, ref, old)
-		if !ref.IsZero() || !old.IsZero() {
+		if changed || o.kind == opTomb {
+			v.account(r.touched, s, o, ref, old)
+		}
+		if changed && (!ref.IsZero() || !old.IsZero()) {
 			within[string(indexKey(nil, o.space, o.key))] = ref
 		}
 	}
@@ -407,6 +414,38 @@ func (r *replay) apply(s *segment, h *frameHeader, ops []logOp, off int64) error
 		return errs.Wrap("volume.Open", errs.Unavailable, err)
 	}
 	return nil
+}
+
+// step adds one operation to pb. It returns where its entry lies now and where it
+// lay before, and whether the index changes at all.
+func (r *replay) step(pb *pebble.Batch, within map[string]Ref, s *segment, o *logOp, off int64, opsLen uint32) (ref, old Ref, changed bool, err error) {
+	switch o.kind {
+	case opPut, opMove, opDelete, opTomb:
+		if o.kind != opTomb || r.rebuild {
+			if old, err = r.old(within, o); err != nil {
+				return ref, old, false, err
+			}
+		}
+	}
+	if !r.rebuild {
+		if o.kind == opTomb || o.kind == opMove && !old.same(o.from) {
+			return Ref{}, Ref{}, false, nil
+		}
+		return r.v.indexOp(pb, o, s.id, off, opsLen), old, true, nil
+	}
+	if !r.v.kept[o.space] || o.kind == opAdd {
+		return Ref{}, Ref{}, false, nil
+	}
+	if o.kind == opTomb {
+		// Of copies in [first, last] only: an entry put again later stays.
+		if old.IsZero() || old.Segment < o.first || old.Segment > o.last {
+			return Ref{}, Ref{}, false, nil
+		}
+		del := *o
+		del.kind = opDelete
+		o = &del
+	}
+	return r.v.indexOp(pb, o, s.id, off, opsLen), old, true, nil
 }
 
 // old returns where the entry of an operation's key lies at this point.

@@ -14,7 +14,8 @@ type frameScanner struct {
 	f    vfs.File
 	id   SegmentID
 	lane Lane
-	size int64 // of the file
+	key  uint64 // the volume's
+	size int64  // of the file
 
 	win []byte
 	at  int64 // where win begins in the file
@@ -34,8 +35,12 @@ func (v *Volume) openScanner(s *segment) (*frameScanner, error) {
 		f.Close()
 		return nil, errs.Wrap("volume.scan", errs.Unavailable, err)
 	}
-	return &frameScanner{f: f, id: s.id, lane: s.lane, size: info.Size()}, nil
+	return &frameScanner{f: f, id: s.id, lane: s.lane, key: v.frameKey(), size: info.Size()}, nil
 }
+
+// limit ends the scan at an offset, so that a window does not hold what is being
+// written there.
+func (s *frameScanner) limit(end int64) { s.size = min(s.size, end) }
 
 func (s *frameScanner) close() { s.f.Close() }
 
@@ -68,7 +73,7 @@ func (s *frameScanner) header(off int64) (h frameHeader, ok bool, err error) {
 	if !ok || err != nil {
 		return h, false, err
 	}
-	h, ok = parseFrameHeader(p)
+	h, ok = parseFrameHeader(p, s.key)
 	return h, ok && h.segment == s.id && h.lane == s.lane, nil
 }
 
@@ -125,7 +130,7 @@ func (s *frameScanner) nextHeader(off, limit int64) (at int64, h frameHeader, ok
 		if !ok || binary.LittleEndian.Uint32(p) != frameMagic {
 			continue
 		}
-		if h, ok := parseFrameHeader(p); ok && h.segment == s.id && h.lane == s.lane {
+		if h, ok := parseFrameHeader(p, s.key); ok && h.segment == s.id && h.lane == s.lane {
 			return off, h, true, nil
 		}
 	}

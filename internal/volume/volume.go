@@ -50,6 +50,8 @@ type Volume struct {
 	freeMu sync.Mutex // guards free
 	free   [lanes][]string
 
+	opened    atomic.Bool   // Open has succeeded: OnFail is called
+	closing   chan struct{} // closed when Close begins
 	closeOnce sync.Once
 	closeErr  error
 }
@@ -70,7 +72,10 @@ func Open(ctx context.Context, cfg Config) (*Volume, error) {
 }
 
 func (v *Volume) openAll(ctx context.Context, fresh bool) error {
-	if err := v.openIndex(!fresh); err != nil {
+	if err := v.openIndex("index", !fresh); err != nil {
+		if f := v.failure(); f != nil {
+			return f
+		}
 		return err
 	}
 	if fresh {
@@ -82,7 +87,11 @@ func (v *Volume) openAll(ctx context.Context, fresh bool) error {
 		return err
 	}
 	v.start()
-	return v.beginGeneration(ctx)
+	if err := v.beginGeneration(ctx); err != nil {
+		return err
+	}
+	v.opened.Store(true)
+	return nil
 }
 
 // prepare makes the directories, takes the lock and reads the identity. fresh
@@ -92,7 +101,7 @@ func prepare(cfg Config) (v *Volume, fresh bool, err error) {
 	if err := cfg.validate(); err != nil {
 		return nil, false, err
 	}
-	v = &Volume{cfg: cfg, segs: newSegments(cfg.FS, cfg.MaxOpenSegments)}
+	v = &Volume{cfg: cfg, segs: newSegments(cfg.FS, cfg.MaxOpenSegments), closing: make(chan struct{})}
 	v.batches.New = func() any { return &Batch{done: make(chan error, 1)} }
 	v.keys.New = func() any { b := make([]byte, 0, 256); return &b }
 	v.kept[ownSpace] = true
@@ -129,6 +138,7 @@ func prepare(cfg Config) (v *Volume, fresh bool, err error) {
 
 // abort releases what a failed Open holds.
 func (v *Volume) abort() {
+	close(v.closing)
 	v.stop()
 	if v.db != nil {
 		v.db.Close()
@@ -149,6 +159,9 @@ func (v *Volume) releaseAll() {
 	}
 	v.lock.Close()
 }
+
+// frameKey is the volume's part of its frames' header checksums.
+func (v *Volume) frameKey() uint64 { return binary.LittleEndian.Uint64(v.id[:8]) }
 
 func (v *Volume) path(elem ...string) string {
 	return v.cfg.FS.PathJoin(append([]string{v.cfg.Dir}, elem...)...)
@@ -278,6 +291,7 @@ func (v *Volume) Identity() (id [16]byte, generation, durable uint64) {
 // been closed.
 func (v *Volume) Close() error {
 	v.closeOnce.Do(func() {
+		close(v.closing)
 		v.stop()
 		err := v.failure()
 		if err == nil {
@@ -297,7 +311,10 @@ func (v *Volume) markClean() error {
 	if err := v.db.Set(cleanKey, binary.LittleEndian.AppendUint64(nil, v.generation), pebble.NoSync); err != nil {
 		return errs.Wrap("volume.Close", errs.Unavailable, err)
 	}
-	return errs.Wrap("volume.Close", errs.Unavailable, v.db.Flush())
+	if err := v.db.Flush(); err != nil {
+		return errs.Wrap("volume.Close", errs.Unavailable, err)
+	}
+	return v.failure()
 }
 
 func (v *Volume) closeIndex() error {
@@ -313,7 +330,7 @@ func (v *Volume) fail(err error) error {
 	e := &errs.Error{Op: "volume", Kind: errs.Unavailable, What: "the device has failed", Err: err}
 	if v.failed.CompareAndSwap(nil, e) {
 		v.cfg.Logger.Error("device failed", "volume", v.cfg.Dir, "err", err)
-		if v.cfg.OnFail != nil {
+		if v.cfg.OnFail != nil && v.opened.Load() {
 			go v.cfg.OnFail(e)
 		}
 		go func() {
@@ -395,7 +412,7 @@ func (v *Volume) admit(b *Batch) error {
 	if b.err != nil {
 		return b.err
 	}
-	if n := b.Bytes(); n > v.cfg.MaxBatchBytes {
+	if n := b.Bytes(); n > v.cfg.MaxBatchBytes && !b.own {
 		return errs.New("volume.Commit", errs.TooLarge, "a batch of %d bytes, at most %d", n, v.cfg.MaxBatchBytes)
 	}
 	if err := v.failure(); err != nil {

@@ -5,11 +5,11 @@
 // lets a test cut the power at one of them, answer EIO or ENOSPC, or hang until
 // released. [Mem] is a file system in memory for it to stand on: its Crash tells
 // what a power cut leaves, with writes torn between and within sectors and with
-// directory entries old or new, which Pebble's own crashable MemFS does not do
-// (it keeps or loses whole pages of 4 KiB, and never loses a removal).
+// directories as a journal leaves them. Pebble's own crashable MemFS keeps or
+// loses whole pages of 4 KiB, takes names in any order, and never loses a removal.
 //
 // Not for production, and not a model of any one disk: it does the worst that
-// POSIX and a sector-atomic disk allow, but for bytes that turn bad on their own
+// a journaling file system on a sector-atomic disk allows, but for bytes that turn bad on their own
 // (see Mem.Corrupt).
 package faultfs
 

@@ -48,6 +48,23 @@ type node struct {
 
 	names   map[string]*node // as read
 	durably map[string]*node // as it would be after a power cut
+	changes []change         // of names since the last sync, in order
+}
+
+// change is a name made, moved or removed: what it stands for now, nil for nothing.
+type change struct {
+	name, name2 string // name2: a move's other name, which stands for nothing now
+	to          *node
+}
+
+// set makes a name stand for a file; nil removes it.
+func (n *node) set(name string, to *node) {
+	if to == nil {
+		delete(n.names, name)
+	} else {
+		n.names[name] = to
+	}
+	n.changes = append(n.changes, change{name: name, to: to})
 }
 
 type span struct{ from, to int }
@@ -71,6 +88,7 @@ func (n *node) write(p []byte, off int) {
 func (n *node) sync() {
 	if n.dir {
 		n.durably = maps.Clone(n.names)
+		n.changes = nil
 		return
 	}
 	if grow := len(n.data) - len(n.durable); grow > 0 {
@@ -85,8 +103,10 @@ func (n *node) sync() {
 // Crash returns what a power cut at this moment could leave. With a nil rng it is
 // exactly what was synced. Otherwise each sector written since its file's last sync
 // is there or not, one of them may be torn at any byte, a file may or may not have
-// grown, and each name made, moved or removed since its directory's last sync has
-// its new state or its old. Open files of the old file system do not touch the new.
+// grown, and of the names made, moved and removed since their directory's last sync
+// the first few are as they are now and the others as they were: every journal
+// keeps that order, and pebble's manifest relies on it. Open files of the old file
+// system do not touch the new.
 func (m *Mem) Crash(rng *rand.Rand) *Mem {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -139,38 +159,21 @@ func (c *crash) node(n *node) *node {
 func (c *crash) directory(n *node) *node {
 	out := newDir()
 	c.seen[n] = out
-	// A name has its old or its new state, chosen per node, so that a move within
-	// the directory happens whole or not at all, as every journal guarantees.
-	moved := make(map[*node]bool)
-	choose := func(x *node) bool {
-		k, ok := moved[x]
-		if !ok {
-			k = c.keep()
-			moved[x] = k
-		}
-		return k
-	}
-	all := slices.Sorted(maps.Keys(n.names))
-	for name := range n.durably {
-		if _, ok := n.names[name]; !ok {
-			all = append(all, name)
-		}
-	}
-	slices.Sort(all)
-	for _, name := range all {
-		was, is := n.durably[name], n.names[name]
-		switch {
-		case was == is:
-		case is == nil:
-			if choose(was) {
-				was = nil
+	names := maps.Clone(n.durably)
+	if c.rng != nil {
+		for _, ch := range n.changes[:c.rng.IntN(len(n.changes)+1)] {
+			if ch.name2 != "" {
+				delete(names, ch.name2)
 			}
-		case choose(is):
-			was = is
+			if ch.to == nil {
+				delete(names, ch.name)
+			} else {
+				names[ch.name] = ch.to
+			}
 		}
-		if was != nil {
-			out.names[name] = c.node(was)
-		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(names)) {
+		out.names[name] = c.node(names[name])
 	}
 	out.durably = maps.Clone(out.names)
 	return out
@@ -241,7 +244,7 @@ func (m *Mem) Create(name string, _ pvfs.DiskWriteCategory) (vfs.File, error) {
 		return nil, err
 	}
 	n := &node{}
-	d.names[last] = n
+	d.set(last, n)
 	return &memFile{m: m, n: n, name: name, writable: true}, nil
 }
 
@@ -260,7 +263,7 @@ func (m *Mem) Link(oldname, newname string) error {
 	if d.names[last] != nil {
 		return pathError("link", newname, syscall.EEXIST)
 	}
-	d.names[last] = n
+	d.set(last, n)
 	return nil
 }
 
@@ -286,7 +289,7 @@ func (m *Mem) OpenReadWrite(name string, _ pvfs.DiskWriteCategory, _ ...pvfs.Ope
 	n := d.names[last]
 	if n == nil {
 		n = &node{}
-		d.names[last] = n
+		d.set(last, n)
 	}
 	return &memFile{m: m, n: n, name: name, writable: true}, nil
 }
@@ -309,7 +312,7 @@ func (m *Mem) Remove(name string) error {
 	if len(n.names) > 0 {
 		return pathError("remove", name, syscall.ENOTEMPTY)
 	}
-	delete(d.names, last)
+	d.set(last, nil)
 	return nil
 }
 
@@ -317,8 +320,8 @@ func (m *Mem) Remove(name string) error {
 func (m *Mem) RemoveAll(name string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if d, last, err := m.parent("remove", name); err == nil {
-		delete(d.names, last)
+	if d, last, err := m.parent("remove", name); err == nil && d.names[last] != nil {
+		d.set(last, nil)
 	}
 	return nil
 }
@@ -343,8 +346,14 @@ func (m *Mem) rename(oldname, newname string) error {
 	if err != nil {
 		return err
 	}
-	delete(d.names, last)
-	to.names[newlast] = n
+	if d == to {
+		delete(d.names, last)
+		d.names[newlast] = n
+		d.changes = append(d.changes, change{name: newlast, name2: last, to: n})
+		return nil
+	}
+	d.set(last, nil)
+	to.set(newlast, n)
 	return nil
 }
 
@@ -371,7 +380,7 @@ func (m *Mem) MkdirAll(dir string, _ os.FileMode) error {
 		n := d.names[e]
 		if n == nil {
 			n = newDir()
-			d.names[e] = n
+			d.set(e, n)
 		}
 		if !n.dir {
 			return pathError("mkdir", dir, syscall.ENOTDIR)
@@ -392,7 +401,7 @@ func (m *Mem) Lock(name string) (io.Closer, error) {
 	if err != nil {
 		return nil, err
 	}
-	d.names[last] = &node{}
+	d.set(last, &node{})
 	m.locked[name] = true
 	return &memLock{m: m, name: name}, nil
 }

@@ -1,0 +1,74 @@
+package volume
+
+import (
+	"context"
+
+	"ringfort/internal/errs"
+	"ringfort/internal/vfs"
+)
+
+// Rebuild makes the index of a closed volume again from its log alone: the entries
+// of all Kept spaces, and nothing of the others. It is for a device whose index is
+// damaged or gone. The old index stays until the new one is complete; if Rebuild is
+// cut short, run it again.
+//
+// What of the log cannot be read is stored as findings, as Open does.
+func Rebuild(ctx context.Context, cfg Config) error {
+	v, fresh, err := prepare(cfg)
+	if err != nil {
+		return err
+	}
+	defer v.releaseAll()
+	if fresh {
+		return errs.New("volume.Rebuild", errs.NotFound, "%s is no volume", cfg.Dir)
+	}
+	fs := v.cfg.FS
+	for _, d := range []string{"index.new", "index.old"} {
+		if err := fs.RemoveAll(v.path(d)); err != nil {
+			return errs.Wrap("volume.Rebuild", errs.Unavailable, err)
+		}
+	}
+	if err := v.openIndex("index.new", false); err != nil {
+		return err
+	}
+	err = v.rebuild(ctx)
+	if err2 := v.db.Close(); err == nil {
+		err = errs.Wrap("volume.Rebuild", errs.Unavailable, err2)
+	}
+	if err != nil {
+		return err
+	}
+	// From here on a crash leaves a complete index under one of the two names, and
+	// never an incomplete one as "index".
+	return errs.Wrap("volume.Rebuild", errs.Unavailable, v.swapIndex())
+}
+
+func (v *Volume) swapIndex() error {
+	fs := v.cfg.FS
+	if err := fs.Rename(v.path("index"), v.path("index.old")); err != nil && !vfs.IsNotExist(err) {
+		return err
+	}
+	if err := vfs.SyncDir(fs, v.cfg.Dir); err != nil {
+		return err
+	}
+	if err := fs.Rename(v.path("index.new"), v.path("index")); err != nil {
+		return err
+	}
+	if err := vfs.SyncDir(fs, v.cfg.Dir); err != nil {
+		return err
+	}
+	return fs.RemoveAll(v.path("index.old"))
+}
+
+func (v *Volume) rebuild(ctx context.Context) error {
+	if err := v.listSegments(); err != nil {
+		return err
+	}
+	for _, l := range []Lane{Bulk, Meta} {
+		r := &replay{v: v, l: v.lanes[l], rebuild: true, touched: make(map[*segment]struct{})}
+		if err := r.run(ctx); err != nil {
+			return err
+		}
+	}
+	return errs.Wrap("volume.Rebuild", errs.Unavailable, v.db.Flush())
+}
