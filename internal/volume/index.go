@@ -19,7 +19,7 @@ import (
 //	's' segment(4, BE)   lane(1) live(8) tombs(8) entries(8) end(4) of a segment
 //	'f' number(8, BE)    a Finding
 //	'g'                  generation(8), also kept in the log
-//	'c'                  generation(8) of the last clean close
+//	'c'                  generation(8) of the last clean close, lanes(1) that can be written on
 const ownSpace SpaceID = 0
 
 func positionKey(l Lane) []byte { return []byte{byte(ownSpace), 'p', byte(l)} }

@@ -54,18 +54,16 @@ func (v *Volume) recover(ctx context.Context) error {
 	if err := v.loadFindings(); err != nil {
 		return err
 	}
-	clean := uint64(0)
-	if b, found, err := lookup(v.db, cleanKey); err != nil {
-		return err
-	} else if found && len(b) == 8 {
-		clean = binary.LittleEndian.Uint64(b)
-	}
 	gen, err := v.readGeneration()
 	if err != nil {
 		return err
 	}
+	clean, active, err := v.readClean()
+	if err != nil {
+		return err
+	}
 	for _, l := range []Lane{Bulk, Meta} {
-		r := &replay{v: v, l: v.lanes[l], clean: clean != 0 && clean == gen, touched: make(map[*segment]struct{})}
+		r := &replay{v: v, l: v.lanes[l], clean: clean != 0 && clean == gen, active: active>>l&1 != 0, touched: make(map[*segment]struct{})}
 		if err := r.run(ctx); err != nil {
 			return err
 		}
@@ -75,6 +73,19 @@ func (v *Volume) recover(ctx context.Context) error {
 	}
 	v.generation = gen + 1
 	return nil
+}
+
+// readClean returns the generation that was last closed in order, 0 if none was,
+// and as bits the lanes that had a segment to go on with.
+func (v *Volume) readClean() (gen uint64, active byte, err error) {
+	b, found, err := lookup(v.db, cleanKey)
+	if err != nil || !found {
+		return 0, 0, err
+	}
+	if len(b) != 9 {
+		return 0, 0, errs.New("volume.Open", errs.Corrupt, "the mark of a clean close has %d bytes", len(b))
+	}
+	return binary.LittleEndian.Uint64(b), b[8], nil
 }
 
 func (v *Volume) readGeneration() (uint64, error) {
@@ -124,6 +135,7 @@ type replay struct {
 	v       *Volume
 	l       *lane
 	clean   bool // the volume was closed in order: the log ends at the index's position
+	active  bool // with clean: and can be written on there
 	rebuild bool // everything from the beginning, into an empty index
 
 	pos      position
@@ -192,6 +204,10 @@ func (r *replay) resume(s *segment) (bool, error) {
 	l.durable.Store(l.seq)
 	l.applied.Store(l.seq)
 	s.end.Store(int64(r.pos.offset))
+	if !r.active {
+		l.prev, l.prevEnd = s.id, int64(r.pos.offset)
+		return true, nil
+	}
 	f, err := r.v.cfg.FS.OpenReadWrite(s.path, pebbleWrite)
 	if err != nil {
 		return false, errs.Wrap("volume.Open", errs.Unavailable, err)

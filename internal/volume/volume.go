@@ -308,7 +308,14 @@ func (v *Volume) Close() error {
 
 // markClean flushes the index with a mark that nothing is to be replayed.
 func (v *Volume) markClean() error {
-	if err := v.db.Set(cleanKey, binary.LittleEndian.AppendUint64(nil, v.generation), pebble.NoSync); err != nil {
+	mark := binary.LittleEndian.AppendUint64(nil, v.generation)
+	mark = append(mark, 0)
+	for l, lane := range v.lanes {
+		if lane.seg != nil {
+			mark[8] |= 1 << l
+		}
+	}
+	if err := v.db.Set(cleanKey, mark, pebble.NoSync); err != nil {
 		return errs.Wrap("volume.Close", errs.Unavailable, err)
 	}
 	if err := v.db.Flush(); err != nil {
