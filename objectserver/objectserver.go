@@ -30,7 +30,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"log/slog"
-	"path"
 	"time"
 
 	"ringfort/internal/errs"
@@ -104,7 +103,10 @@ func Open(ctx context.Context, cfg Config) (*Server, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	files, err := fragfile.Open(ctx, cfg.FS, path.Join(cfg.Dir), cfg.Fragfile)
+	if cfg.Fragfile == (fragfile.Config{}) {
+		cfg.Fragfile = fragfile.Default()
+	}
+	files, err := fragfile.Open(ctx, cfg.FS, cfg.Dir, cfg.Fragfile)
 	if err != nil {
 		return nil, errs.Wrap("objectserver.Open", errs.Other, err)
 	}
