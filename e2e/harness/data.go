@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // oddNames are file names that clients have to escape in one place or another.
@@ -74,10 +75,19 @@ func BigFile(t testing.TB, path string, shortBytes int64) string {
 	return path
 }
 
-// CopyTree copies a tree, so that the copy can be changed.
+// CopyTree copies a tree, so that the copy can be changed. The copy's files look an
+// hour old: a client that goes by times would send a file again that seems to have
+// been written in the second of its upload.
 func CopyTree(t testing.TB, from, to string) {
 	t.Helper()
 	must(t, os.CopyFS(to, os.DirFS(from)))
+	earlier := time.Now().Add(-time.Hour)
+	must(t, filepath.WalkDir(to, func(path string, d os.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		return os.Chtimes(path, earlier, earlier)
+	}))
 }
 
 // SameTree fails the test unless two trees hold the same files with the same

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -170,6 +171,22 @@ func TestSystem(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestStrays: what a start that failed half way left running is found.
+func TestStrays(t *testing.T) {
+	h := newFake(t)
+	s := h.Start(t, Setup{Name: "cluster", Nodes: 2, Dirs: 1})
+	nodes := s.Nodes
+	s.Nodes = nil
+	s.adoptStrays()
+	equalPIDs := len(s.Nodes) == len(nodes)
+	for _, n := range nodes {
+		equalPIDs = equalPIDs && slices.ContainsFunc(s.Nodes, func(m *Node) bool { return m.PID() == n.PID() })
+	}
+	if !equalPIDs {
+		t.Errorf("found %d of %d processes", len(s.Nodes), len(nodes))
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -304,15 +305,23 @@ func (s *System) stop(t testing.TB) {
 	}
 }
 
-// adoptStrays takes in the nodes of a cluster whose start failed half way.
+// adoptStrays takes in the processes of a cluster whose start failed half way: our
+// own program, working in this system's directory.
 func (s *System) adoptStrays() {
-	var file clusterFile
-	b, err := os.ReadFile(filepath.Join(s.Dir, clusterFileName))
-	if len(s.Nodes) > 0 || err != nil || json.Unmarshal(b, &file) != nil {
+	if len(s.Nodes) > 0 {
 		return
 	}
-	for _, f := range file.Nodes {
-		if other, err := adopt(f.PID, s.h.binary); err == nil {
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return
+	}
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil || pid == s.launcher.pid() {
+			continue
+		}
+		other, err := adopt(pid, s.h.binary)
+		if err == nil && strings.Contains(strings.Join(other.args, "\x00"), s.Dir) {
 			s.Nodes = append(s.Nodes, &Node{sys: s, name: "stray", other: other})
 		}
 	}
@@ -341,7 +350,7 @@ func (s *System) clusterStop() error {
 // showLogs prints the end of every log, those in the data directory too.
 func (s *System) showLogs(t testing.TB) {
 	paths, _ := filepath.Glob(filepath.Join(s.logDir, "*.log"))
-	for _, pattern := range []string{"*.log", "*/*.log"} {
+	for _, pattern := range []string{"*.log", "*/*.log", "*/log"} {
 		more, _ := filepath.Glob(filepath.Join(s.Dir, pattern))
 		paths = append(paths, more...)
 	}
