@@ -2,6 +2,7 @@ package peer
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"io"
 	"math/rand/v2"
@@ -202,8 +203,9 @@ func (c *Client) shake(conn net.Conn) (*clientLink, error) {
 	if _, err := conn.Write(mine[:]); err != nil {
 		return nil, broken(err)
 	}
+	early, _ := in.Peek(in.Buffered()) // in itself would hide from the link that bytes arrive
 	l := &clientLink{client: c, session: c.cfg.Secret.session(&t), pending: make(map[uint32]*call)}
-	l.link = newLink(conn, in, &c.pools, linkLimits{
+	l.link = newLink(conn, bytes.NewReader(early), &c.pools, linkLimits{
 		maxFrameBytes: c.cfg.MaxFrameBytes, queueBytes: c.cfg.QueueBytes,
 		readBytes: c.cfg.ReadBufferBytes, dead: c.cfg.DeadAfter,
 	})
