@@ -44,7 +44,8 @@ type ClientConfig struct {
 	// MaxIdleStreams is how many connections for fragments are kept for the next
 	// one: 16.
 	MaxIdleStreams int
-	// MaxFrameBytes is the longest message: 8 MiB, and not more than the server's.
+	// MaxFrameBytes is the longest message: 8 MiB. It is to be the same in the
+	// whole cluster: a longer one ends the connection that it arrives on.
 	MaxFrameBytes int
 	// QueueBytes is how many bytes of requests may wait on one connection before
 	// callers have to: 4 MiB.

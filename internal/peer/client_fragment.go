@@ -52,10 +52,10 @@ func (c *Client) CreateFragment(ctx context.Context, t Target, h *FragmentHeader
 			go w.await()
 			return w, nil
 		}
-		if retry := tr.stale(err); retry {
+		if tr.stale(err) {
 			continue
 		}
-		return nil, err
+		return nil, tr.wrap(err)
 	}
 }
 

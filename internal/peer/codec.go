@@ -115,6 +115,9 @@ func readState(r *wire.Reader) (register.State, error) {
 	if rec := s.Record; rec != nil && (rec.DataLen < 0 || rec.DataLen > maxDataBytes) {
 		return register.State{}, errs.New(op, errs.Corrupt, "a record of %d bytes of data", rec.DataLen)
 	}
+	if rec := s.Record; rec != nil && rec.DataLen == 0 && rec.DataSum != 0 {
+		return register.State{}, errs.New(op, errs.Corrupt, "a checksum of no data")
+	}
 	if with {
 		if s.Record == nil || len(data) == 0 || len(data) != s.Record.DataLen {
 			return register.State{}, errs.New(op, errs.Corrupt, "%d bytes of data that the record does not have", len(data))

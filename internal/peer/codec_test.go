@@ -144,9 +144,10 @@ func (g gen) status() *NodeStatus {
 // message is one kind of payload: how a random one is made and written, and how
 // any is read.
 type message struct {
-	name string
-	make func(g gen) (value any, encoded []byte)
-	read func(p []byte) (any, error)
+	name  string
+	make  func(g gen) (value any, encoded []byte)
+	read  func(p []byte) (any, error)
+	write func(value any) []byte
 }
 
 // plainMessage is a message whose reader leaves the error to the wire.Reader.
@@ -157,7 +158,8 @@ func plainMessage[T any](name string, make func(gen) T, write func(*T, []byte) [
 			r := wire.NewReader(p)
 			v := read(&r)
 			return v, r.Done()
-		}}
+		},
+		func(v any) []byte { x := v.(T); return write(&x, nil) }}
 }
 
 func erringMessage[T any](name string, make func(gen) T, write func(*T, []byte) []byte, read func(*wire.Reader) (T, error)) message {
@@ -166,7 +168,8 @@ func erringMessage[T any](name string, make func(gen) T, write func(*T, []byte) 
 		func(p []byte) (any, error) {
 			r := wire.NewReader(p)
 			return read(&r)
-		}}
+		},
+		func(v any) []byte { x := v.(T); return write(&x, nil) }}
 }
 
 func messages() []message {
@@ -290,7 +293,10 @@ func FuzzMessages(f *testing.F) {
 			}
 			return
 		}
-		_ = flat(v) // must hold what it claims to
+		// What was read must survive being passed on.
+		if again, err := m.read(m.write(v)); err != nil || !same(again, v) {
+			t.Fatalf("%s: %+v became %+v, %v", m.name, flat(v), flat(again), err)
+		}
 	})
 }
 

@@ -35,6 +35,7 @@ type link struct {
 	queue  *sendQueue
 	began  time.Time
 	heard  atomic.Int64 // ns after began: when bytes last arrived
+	wrote  atomic.Int64 // ns after began: when bytes were last sent
 
 	once  sync.Once
 	dead  chan struct{}
@@ -169,7 +170,9 @@ func (l *link) writeAll(frames []*buffer, vec *net.Buffers) error {
 		return nil
 	}
 	// A peer that takes nothing for so long is dead, or we are better off without it.
-	l.conn.SetWriteDeadline(time.Now().Add(l.limits.dead))
+	now := time.Now()
+	l.wrote.Store(int64(now.Sub(l.began)))
+	l.conn.SetWriteDeadline(now.Add(l.limits.dead))
 	v := (*vec)[:0]
 	for _, b := range frames {
 		v = append(v, b.b)
@@ -190,8 +193,9 @@ func (l *link) control(stream uint32, kind messageType) {
 	l.queue.pushNow(b)
 }
 
-// watch ends the link when the other side has been silent for too long, and, if
-// ping is not zero, asks for a sign of life after each such time of silence.
+// watch ends the link when the other side has been silent for too long. If ping
+// is not zero, it asks for a sign of life when nothing has been heard for about
+// that long, and gives one when nothing has been said.
 func (l *link) watch(ping time.Duration) {
 	every := ping
 	if every <= 0 || every > l.limits.dead {
@@ -210,7 +214,8 @@ func (l *link) watch(ping time.Duration) {
 			l.fail(errs.New("peer", errs.Unavailable, "nothing heard for %v", silent.Round(time.Millisecond)))
 			return
 		}
-		if ping > 0 && silent >= ping/2 {
+		quiet := time.Since(l.began) - time.Duration(l.wrote.Load())
+		if ping > 0 && max(silent, quiet) >= ping/2 {
 			l.control(0, msgPing)
 		}
 	}

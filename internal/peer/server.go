@@ -176,7 +176,9 @@ func (s *Server) connect(w http.ResponseWriter, r *http.Request) {
 	t := transcript{token: r.Header.Get("Upgrade"), server: newNonce()}
 	nonce, sum, ok := parseHello(r.Header.Get(helloHeader))
 	if len(t.token) > 64 || !ok || !s.cfg.Secret.set || !equalMAC(s.cfg.Secret.helloMAC(t.token, nonce), sum[:]) {
-		s.cfg.Log.Warn("peer refused", "remote", r.RemoteAddr)
+		if r.Header.Get(helloHeader) != "" { // else it is no peer, but someone knocking
+			s.cfg.Log.Warn("peer refused: it does not prove our secret", "remote", r.RemoteAddr)
+		}
 		refuse(w)
 		return
 	}

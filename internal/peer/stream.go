@@ -135,15 +135,19 @@ func (c *Client) begin(ctx context.Context, op, method string, d ring.DeviceID, 
 	if err := ctx.Err(); err != nil {
 		return nil, errs.Wrap(op, errs.Canceled, err)
 	}
-	if err := c.streams.places.acquire(op, d); err != nil {
-		return nil, err
+	for {
+		if err := c.streams.places.acquire(op, d); err != nil {
+			return nil, err
+		}
+		t := &transfer{client: c, op: op, ctx: ctx, device: d}
+		err := t.send(method, query)
+		if err == nil {
+			return t, nil
+		}
+		if !t.stale(err) {
+			return nil, t.wrap(err)
+		}
 	}
-	t := &transfer{client: c, op: op, ctx: ctx, device: d}
-	if err := t.send(method, query); err != nil {
-		t.end(false)
-		return nil, t.wrap(err)
-	}
-	return t, nil
 }
 
 func (t *transfer) send(method string, query []byte) error {
