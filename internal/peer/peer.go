@@ -123,13 +123,16 @@ type ListingStats struct {
 
 // Rows are the calls on listings.
 type Rows interface {
-	// PutRows stores rows, each if it is newer than what is held. A container
+	// PutRows stores rows, at most MaxPage, each if it is newer than what is held.
+	// A container
 	// whose register on this device does not say Live with this incarnation is
 	// answered with errs.NoBucket, and nothing is stored.
 	PutRows(ctx context.Context, t Target, s Service, l Listing, rows []catalog.Row) error
-	// ListRows returns a page of current names.
+	// ListRows returns a page of current names. It may be shorter than asked for,
+	// though never empty, where More says that names follow.
 	ListRows(ctx context.Context, t Target, s Service, q *RowQuery) (*RowPage, error)
-	// GetRows returns what is known of each name, tombstones included.
+	// GetRows returns what is known of each name, tombstones included. At most
+	// MaxPage names are asked for.
 	GetRows(ctx context.Context, t Target, s Service, l Listing, names []string) ([]RowState, error)
 	// ListingStats returns a listing's totals.
 	ListingStats(ctx context.Context, t Target, s Service, l Listing) (ListingStats, error)
@@ -165,11 +168,13 @@ type FragmentWriter interface {
 
 // Fragments are the calls on fragments of large objects.
 type Fragments interface {
-	// CreateFragment begins a fragment. It counts only after Commit.
+	// CreateFragment begins a fragment. It counts only after Commit. When ctx ends
+	// the fragment is given up, so it must last until Commit.
 	CreateFragment(ctx context.Context, t Target, h *FragmentHeader) (FragmentWriter, error)
 	// OpenFragment returns n bytes of a fragment's data from off, verified block
 	// by block. The reader fails with errs.Corrupt where a block is bad. n is cut
-	// at the fragment's end. errs.NotFound if the device has no such fragment.
+	// at the fragment's end. errs.NotFound if the device has no such fragment. The
+	// reading ends when ctx does.
 	OpenFragment(ctx context.Context, t Target, f FragmentName, off, n int64) (io.ReadCloser, error)
 	// DropBlobs gives up blobs of one owner whose writer knows that no record
 	// names them or ever will (a failed upload). Absent ones are no error.
