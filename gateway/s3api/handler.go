@@ -170,31 +170,31 @@ func (q *request) fail(e *Error) {
 	}
 }
 
-// appendError appends an error's body.
+// appendError appends an error's body. Names in it that XML cannot hold lose what
+// it cannot: a client that fails to parse an error does not see its code.
 func (q *request) appendError(b []byte, e *Error) []byte {
-	b = append(b, xmlHeader+"<Error><Code>"...)
-	b = appendText(b, e.Code)
-	b = append(b, "</Code><Message>"...)
-	b = appendText(b, e.Message)
-	b = append(b, "</Message>"...)
+	b = append(b, xmlHeader+"<Error>"...)
+	b = appendElement(b, "Code", e.Code)
+	b = appendElement(b, "Message", e.Message)
 	switch e.Code {
 	case "NoSuchBucket", "BucketAlreadyExists", "BucketAlreadyOwnedByYou", "BucketNotEmpty", "InvalidBucketName", "NoSuchTagSet":
-		b = appendElement(b, "BucketName", q.bucket)
+		b = appendElement(b, "BucketName", legible(q.bucket))
 	case "NoSuchKey":
-		b = appendElement(b, "Key", q.key)
+		b = appendElement(b, "Key", legible(q.key))
 	case "NoSuchUpload":
-		b = appendElement(b, "UploadId", q.query.get("uploadId"))
+		b = appendElement(b, "UploadId", legible(q.query.get("uploadId")))
 	case "MethodNotAllowed":
 		b = appendElement(b, "Method", q.r.Method)
 	}
 	for _, d := range e.Details {
-		b = appendElement(b, d.Name, d.Value)
+		b = appendElement(b, d.Name, legible(d.Value))
 	}
-	resource := "/" + q.bucket
+	b = append(b, "<Resource>/"...)
+	b = appendURL(b, q.bucket)
 	if q.key != "" {
-		resource += "/" + q.key
+		b = appendURL(append(b, '/'), q.key)
 	}
-	b = appendElement(b, "Resource", resource)
+	b = append(b, "</Resource>"...)
 	b = appendElement(b, "RequestId", q.id)
 	b = appendElement(b, "HostId", q.h.cfg.HostID)
 	return append(b, "</Error>"...)
