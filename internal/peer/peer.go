@@ -124,9 +124,8 @@ type ListingStats struct {
 // Rows are the calls on listings.
 type Rows interface {
 	// PutRows stores rows, at most MaxPage, each if it is newer than what is held.
-	// A container
-	// whose register on this device does not say Live with this incarnation is
-	// answered with errs.NoBucket, and nothing is stored.
+	// A container whose register on this device does not say Live with this
+	// incarnation is answered with errs.NoBucket, and nothing is stored.
 	PutRows(ctx context.Context, t Target, s Service, l Listing, rows []catalog.Row) error
 	// ListRows returns a page of current names. It may be shorter than asked for,
 	// though never empty, where More says that names follow.
