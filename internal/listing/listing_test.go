@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	pvfs "github.com/cockroachdb/pebble/v2/vfs"
@@ -41,12 +42,16 @@ func openVolume(t testing.TB, fs vfs.FS, dir string) *volume.Volume {
 // newStore returns a store in memory.
 func newStore(t testing.TB) *Store {
 	v := openVolume(t, pvfs.NewMem(), "/vol")
+	s := NewStore(v, testSpaces)
 	t.Cleanup(func() {
+		if err := s.Check(context.Background()); err != nil {
+			t.Error(err)
+		}
 		if err := v.Close(); err != nil {
 			t.Error(err)
 		}
 	})
-	return NewStore(v, testSpaces)
+	return s
 }
 
 func testListing(n uint64, table catalog.Table) peer.Listing {
@@ -306,6 +311,90 @@ func TestConcurrentWriters(t *testing.T) {
 			t.Errorf("%d locks are left over", n)
 		}
 	}
+}
+
+// TestPowerCut cuts the power while many write. What was acknowledged is there
+// afterwards, and counters agree with rows whatever else is.
+func TestPowerCut(t *testing.T) {
+	for i := range *seeds {
+		seed := uint64(os.Getpid())<<20 + uint64(i)
+		fs := pvfs.NewCrashableMem()
+		s := NewStore(openVolume(t, fs, "/vol"), testSpaces)
+		l := testListing(4, catalog.Objects)
+		var (
+			mu    sync.Mutex
+			acked listingtest.Model
+			wg    sync.WaitGroup
+			after *pvfs.MemFS
+			n     int
+		)
+		for w := range 8 {
+			wg.Go(func() {
+				r := rand.New(rand.NewPCG(seed, uint64(w)))
+				for range 25 {
+					rows := []catalog.Row{
+						listingtest.Row(r, listingtest.Name(r, 2), 1<<20),
+						listingtest.Row(r, listingtest.Name(r, 2), 1<<20),
+					}
+					if err := s.Put(context.Background(), &l, rows); err != nil {
+						t.Error(err)
+					}
+					mu.Lock()
+					if n++; n == 100 {
+						after = fs.CrashClone(pvfs.CrashCloneCfg{UnsyncedDataPercent: 50, RNG: rand.New(rand.NewPCG(seed, 99))})
+					}
+					if after == nil {
+						acked.Put(rows...)
+					}
+					mu.Unlock()
+				}
+			})
+		}
+		wg.Wait()
+		if err := s.v.Close(); err != nil {
+			t.Fatal(err)
+		}
+		s = NewStore(openVolume(t, after, "/vol"), testSpaces)
+		if err := s.Check(context.Background()); err != nil {
+			t.Fatalf("seed %d: %v", seed, err)
+		}
+		for name, want := range acked.All() {
+			got, err := s.Get(context.Background(), &l, []string{name})
+			if err != nil || !got[0].Found || got[0].Row.Ballot.Less(want.Ballot) {
+				t.Fatalf("seed %d: %q: %+v, %v, want %+v or newer", seed, name, got, err, want)
+			}
+		}
+		if err := s.v.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestKnownIsNeverUnknown: while a name moves between rows and tombstones, nobody
+// sees it in neither.
+func TestKnownIsNeverUnknown(t *testing.T) {
+	s := newStore(t)
+	l := testListing(6, catalog.Objects)
+	put(t, s, l, row("a", 1, 1))
+	var done atomic.Bool
+	var wg sync.WaitGroup
+	for range 2 {
+		wg.Go(func() {
+			for !done.Load() {
+				got, err := s.Get(context.Background(), &l, []string{"a"})
+				if err != nil || !got[0].Found {
+					t.Errorf("%+v, %v", got, err)
+					return
+				}
+			}
+		})
+	}
+	for i := 2; i < 5000; i += 2 {
+		put(t, s, l, gone("a", i))
+		put(t, s, l, row("a", i+1, 1))
+	}
+	done.Store(true)
+	wg.Wait()
 }
 
 func TestRefusals(t *testing.T) {

@@ -7,6 +7,8 @@ package listingtest
 import (
 	"context"
 	"fmt"
+	"iter"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -44,6 +46,9 @@ func (m *Model) Stats() (s peer.ListingStats) {
 	}
 	return s
 }
+
+// All returns everything that is known, tombstones included, in no order.
+func (m *Model) All() iter.Seq2[string, catalog.Row] { return maps.All(m.rows) }
 
 // ListRows returns a page.
 func (m *Model) ListRows(_ context.Context, q *peer.RowQuery) (*peer.RowPage, error) {
