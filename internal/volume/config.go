@@ -74,6 +74,9 @@ type Config struct {
 	// PreallocateBytes is the step in which a new segment claims disk space.
 	// Default 16 MiB.
 	PreallocateBytes int64
+	// DisableZeroAhead leaves out the writing of zeros ahead of small frames in a
+	// fresh segment, see ahead.go. It saves up to 1 byte written per byte of log.
+	DisableZeroAhead bool
 	// MaxBatchBytes bounds one batch. Default 16 MiB, at most a quarter of a segment.
 	MaxBatchBytes int64
 	// MaxQueueBytes bounds what waits for a lane's writer; beyond it Commit and

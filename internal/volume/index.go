@@ -249,7 +249,7 @@ func (v *Volume) openIndex(dir string, mustExist bool) error {
 		Logger:                      indexLogger{v},
 		MemTableSize:                uint64(v.cfg.MemTableBytes),
 		MemTableStopWritesThreshold: 4,
-		L0CompactionThreshold:       2,
+		L0CompactionThreshold:       4,
 		L0StopWritesThreshold:       24,
 		LBaseMaxBytes:               64 << 20,
 		MaxOpenFiles:                256,

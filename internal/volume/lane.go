@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -44,9 +45,11 @@ type lane struct {
 	direct  bool     // file is in direct mode
 	off     int64    // where the next frame goes
 	claimed int64    // how far seg's disk space is claimed
-	seq     uint64   // of the last frame written
-	buf     []byte   // aligned
+	ahead   aheadState
+	seq     uint64 // of the last frame written
+	buf     []byte // aligned
 	group   []*Batch
+	woken   int // committers answered with the last group
 	touched map[*segment]struct{}
 	prev    SegmentID // the lane's last segment before this one began
 	prevEnd int64
@@ -140,6 +143,13 @@ func (l *lane) abandon(ctx context.Context, b *Batch) (error, bool) {
 func (l *lane) take() []*Batch {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if len(l.queue) < l.woken {
+		// Those just answered are about to come back. Without this they would end up
+		// in two halves that wait for each other's sync, each at half the rate.
+		l.mu.Unlock()
+		runtime.Gosched()
+		l.mu.Lock()
+	}
 	for len(l.queue) == 0 {
 		if l.closed {
 			return nil
@@ -182,12 +192,14 @@ func (l *lane) finish(group []*Batch, err error) {
 		l.cond.Broadcast()
 	}
 	l.mu.Unlock()
+	l.woken = 0
 	for i, b := range group {
 		group[i] = nil
 		if b.lazy || b.left {
 			b.release()
 		} else {
 			b.done <- err
+			l.woken++
 		}
 	}
 }
@@ -336,6 +348,19 @@ func (l *lane) room(n int64) error {
 			return err
 		}
 	}
+	l.ahead.frames++
+	l.ahead.bytes += n
+	if err := l.joinAhead(l.off+n > l.claimed); err != nil {
+		return err
+	}
+	if l.wantAhead() {
+		l.startAhead()
+	}
+	if l.off+n > l.claimed {
+		if err := l.joinAhead(true); err != nil {
+			return err
+		}
+	}
 	if l.off+n > l.claimed {
 		step := min(alignUp(l.off+n-l.claimed, l.v.cfg.PreallocateBytes), size-l.claimed)
 		if err := l.file.Preallocate(l.claimed, step); err != nil {
@@ -390,6 +415,9 @@ func (l *lane) roll() error {
 
 // seal ends the current segment with a frame that says so, if there is room.
 func (l *lane) seal() error {
+	if err := l.joinAhead(true); err != nil {
+		return err
+	}
 	h := frameHeader{lane: l.id, seal: true, segment: l.seg.id, generation: uint32(l.v.generation), seq: l.seq + 1, durable: l.seq}
 	h.opsSum = xxhash.Sum64(nil)
 	if l.off+h.size() <= l.v.cfg.segmentBytes(l.id) {

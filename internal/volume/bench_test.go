@@ -1,0 +1,258 @@
+package volume
+
+import (
+	"context"
+	"encoding/binary"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"ringfort/internal/vfs"
+)
+
+var (
+	benchDir  = flag.String("volume.dir", "", "where benchmarks write, on the disk to be measured; default a temporary directory")
+	benchKeys = flag.Int("volume.keys", 1_000_000, "how many keys BenchmarkMany puts and reads")
+)
+
+// cpuTime returns the process' CPU time so far.
+func cpuTime() time.Duration {
+	var u syscall.Rusage
+	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u)
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+func benchPath(b *testing.B) string {
+	b.Helper()
+	if *benchDir == "" {
+		return b.TempDir()
+	}
+	d, err := os.MkdirTemp(*benchDir, "bench")
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { os.RemoveAll(d) })
+	return d
+}
+
+func benchVolume(b *testing.B, cfg Config) *Volume {
+	b.Helper()
+	if cfg.Dir == "" {
+		cfg.Dir = filepath.Join(benchPath(b), "vol")
+	}
+	cfg.FS = vfs.Default()
+	cfg.Spaces = []Space{{kept, "kept", true}, {rows, "rows", false}}
+	v, err := Open(context.Background(), cfg)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return v
+}
+
+// drive runs n calls of commit on so many goroutines and returns the time it took
+// and the latency that one in a hundred exceeds.
+func drive(n, writers int, commit func(writer, i int)) (took, p99 time.Duration) {
+	var next atomic.Int64
+	lat := make([][]time.Duration, writers)
+	var wg sync.WaitGroup
+	start := time.Now()
+	for w := range writers {
+		wg.Go(func() {
+			mine := make([]time.Duration, 0, n/writers+16)
+			for {
+				i := int(next.Add(1)) - 1
+				if i >= n {
+					break
+				}
+				t := time.Now()
+				commit(w, i)
+				mine = append(mine, time.Since(t))
+			}
+			lat[w] = mine
+		})
+	}
+	wg.Wait()
+	took = time.Since(start)
+	all := slices.Concat(lat...)
+	slices.Sort(all)
+	return took, all[len(all)*99/100]
+}
+
+// bareLog is the limit: a loop that writes what waits at once and syncs it once,
+// into a file that has been written before, and does nothing else.
+type bareLog struct {
+	f     *os.File
+	mu    sync.Mutex
+	cond  sync.Cond
+	queue []bareItem
+	done  bool
+	wg    sync.WaitGroup
+}
+
+type bareItem struct {
+	p    []byte
+	done chan error
+}
+
+const bareSize = 256 << 20
+
+func newBareLog(b *testing.B, dir string) *bareLog {
+	b.Helper()
+	f, err := os.Create(filepath.Join(dir, "bare"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	zero := make([]byte, 4<<20)
+	for off := 0; off < bareSize; off += len(zero) {
+		if _, err := f.WriteAt(zero, int64(off)); err != nil {
+			b.Fatal(err)
+		}
+	}
+	if err := f.Sync(); err != nil {
+		b.Fatal(err)
+	}
+	l := &bareLog{f: f}
+	l.cond.L = &l.mu
+	l.wg.Go(l.run)
+	return l
+}
+
+func (l *bareLog) commit(p []byte, done chan error) error {
+	l.mu.Lock()
+	l.queue = append(l.queue, bareItem{p, done})
+	l.cond.Signal()
+	l.mu.Unlock()
+	return <-done
+}
+
+func (l *bareLog) run() {
+	var group []bareItem
+	buf := make([]byte, 0, 4<<20)
+	off := int64(0)
+	for {
+		l.mu.Lock()
+		if len(l.queue) < len(group) { // as the volume does; it is worth a factor of two
+			l.mu.Unlock()
+			runtime.Gosched()
+			l.mu.Lock()
+		}
+		for len(l.queue) == 0 && !l.done {
+			l.cond.Wait()
+		}
+		group = append(group[:0], l.queue...)
+		l.queue = l.queue[:0]
+		l.mu.Unlock()
+		if len(group) == 0 {
+			return
+		}
+		buf = buf[:0]
+		for _, g := range group {
+			buf = append(buf, g.p...)
+		}
+		if off+int64(len(buf)) > bareSize {
+			off = 0
+		}
+		_, err := l.f.WriteAt(buf, off)
+		if err == nil {
+			err = syscall.Fdatasync(int(l.f.Fd()))
+		}
+		off += int64(len(buf))
+		for _, g := range group {
+			g.done <- err
+		}
+	}
+}
+
+func (l *bareLog) close() {
+	l.mu.Lock()
+	l.done = true
+	l.cond.Broadcast()
+	l.mu.Unlock()
+	l.wg.Wait()
+	l.f.Close()
+	os.Remove(l.f.Name())
+}
+
+// BenchmarkCommit measures acknowledged commits of one entry under random keys,
+// beside the bare loop with the same bytes in the same run. "share" is how much of
+// the bare loop's rate the volume reaches.
+func BenchmarkCommit(b *testing.B) {
+	for _, size := range []int{300, 4 << 10, 64 << 10} {
+		for _, writers := range []int{1, 16, 64} {
+			b.Run(fmt.Sprintf("size=%d/writers=%d", size, writers), func(b *testing.B) {
+				benchCommit(b, size, writers)
+			})
+		}
+	}
+}
+
+func benchCommit(b *testing.B, size, writers int) {
+	dir := benchPath(b)
+	n := max(b.N, 1)
+	bare := newBareLog(b, dir)
+	payload := make([]byte, size)
+	done := make([]chan error, writers)
+	for w := range done {
+		done[w] = make(chan error, 1)
+	}
+	defer bare.close()
+	v := benchVolume(b, Config{Dir: filepath.Join(dir, "vol")})
+	head, tail := payload[:min(size, 270)], payload[min(size, 270):]
+	before := v.Stats()
+	var m0, m1 runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&m0)
+	var limit, took, p99, cpu time.Duration
+	b.ResetTimer()
+	const rounds = 20 // by turns, since others use the disk too
+	for r := range rounds {
+		part := (r+1)*n/rounds - r*n/rounds
+		if part == 0 {
+			continue
+		}
+		b.StopTimer()
+		t, _ := drive(part, writers, func(w, _ int) {
+			if err := bare.commit(payload, done[w]); err != nil {
+				b.Error(err)
+			}
+		})
+		limit += t
+		c := cpuTime()
+		b.StartTimer()
+		t, p := drive(part, writers, func(_, i int) {
+			var key [32]byte
+			binary.BigEndian.PutUint64(key[:], rand.Uint64())
+			batch := v.NewBatch(Meta)
+			batch.Put(kept, key[:], head, tail, Ref{})
+			if err := v.Commit(context.Background(), batch); err != nil {
+				b.Error(err)
+			}
+		})
+		took += t
+		p99 = max(p99, p)
+		cpu += cpuTime() - c
+	}
+	b.StopTimer()
+	runtime.ReadMemStats(&m1)
+	s := v.Stats()
+	b.ReportMetric(float64(n)/took.Seconds(), "commits/s")
+	b.ReportMetric(limit.Seconds()/took.Seconds(), "share")
+	b.ReportMetric(float64(p99.Microseconds()), "worst-p99-µs")
+	b.ReportMetric(float64(cpu.Nanoseconds())/1e3/float64(n), "cpu-µs/commit")
+	b.ReportMetric(float64(m1.Mallocs-m0.Mallocs)/float64(n), "mallocs/commit")
+	b.ReportMetric(float64(s.Commits[Meta]-before.Commits[Meta])/float64(s.Groups[Meta]-before.Groups[Meta]), "commits/group")
+	b.ReportMetric(float64(s.IndexFlushes-before.IndexFlushes), "flushes")
+	b.ReportMetric(s.WrittenPerStored(), "written/stored")
+	if err := v.Close(); err != nil {
+		b.Fatal(err)
+	}
+}
