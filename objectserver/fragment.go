@@ -1,7 +1,6 @@
 package objectserver
 
 import (
-	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -156,7 +155,9 @@ func (s *Server) OpenFragment(ctx context.Context, f peer.FragmentName, off, n i
 	var r *fragfile.Reader
 	switch val.Head[0] {
 	case inLog:
-		r, err = s.openPacked(val, name, n)
+		// Piece by piece into the reader's memory: the fragment's own checksums
+		// guard each block, so the entry's checksum over all need not be computed.
+		r, err = fragfile.OpenPacked(&tailReader{s.vol, val}, int64(val.TailLen), name)
 	case inFile:
 		if r, err = s.files.Open(name); errs.Is(err, errs.NotFound) {
 			err = errs.New(op, errs.Corrupt, "the file of fragment %v is missing", name)
@@ -172,19 +173,6 @@ func (s *Server) OpenFragment(ctx context.Context, f peer.FragmentName, off, n i
 		return nil, errs.New(op, errs.BadRange, "bytes from %d of %d", off, r.Len())
 	}
 	return &fragmentReader{r: r, off: off, end: min(off+n, r.Len())}, nil
-}
-
-// openPacked opens a fragment in the log. A read of much of it fetches all in one
-// go; a short one fetches what it needs.
-func (s *Server) openPacked(val volume.Value, name fragfile.Name, n int64) (*fragfile.Reader, error) {
-	if size := int64(val.TailLen); n >= size/4 {
-		whole, err := s.vol.ReadTail(val, 0, val.TailLen, make([]byte, 0, val.TailLen))
-		if err != nil {
-			return nil, err
-		}
-		return fragfile.OpenPacked(bytes.NewReader(whole), size, name)
-	}
-	return fragfile.OpenPacked(&tailReader{s.vol, val}, int64(val.TailLen), name)
 }
 
 // tailReader reads a volume entry's tail piece by piece.

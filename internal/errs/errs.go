@@ -144,8 +144,8 @@ func Wrap(op string, k Kind, err error) error {
 // end counts as Canceled.
 func KindOf(err error) Kind {
 	for e := err; e != nil; {
-		var x *Error
-		if !errors.As(e, &x) {
+		x, ok := e.(*Error) // mostly: and costs nothing, where As allocates
+		if !ok && !errors.As(e, &x) {
 			break
 		}
 		if x.Kind != Other {

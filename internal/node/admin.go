@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/http/pprof"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -67,6 +68,7 @@ func (n *Node) admin() http.Handler {
 	r.Path("/health/ready").HandlerFunc(n.serveReady)
 	r.Path("/metrics").Handler(n.metrics.handler())
 	r.Path("/status").Methods("GET").HandlerFunc(n.rootOnly(n.serveStatus))
+	r.PathPrefix("/debug/pprof/").HandlerFunc(n.rootOnly(servePprof))
 	r.Path("/log-level").Methods("GET", "PUT").HandlerFunc(n.rootOnly(n.serveLevel))
 	r.Path("/users").Methods("GET").HandlerFunc(n.rootOnly(n.listUsers))
 	r.Path("/users").Methods("POST").HandlerFunc(n.rootOnly(n.addUser))
@@ -98,6 +100,18 @@ func (n *Node) serveReady(w http.ResponseWriter, _ *http.Request) {
 		return
 	}
 	io.WriteString(w, "ok\n")
+}
+
+// servePprof serves profiles to `go tool pprof`.
+func servePprof(w http.ResponseWriter, r *http.Request) {
+	switch strings.TrimPrefix(r.URL.Path, "/debug/pprof/") {
+	case "profile":
+		pprof.Profile(w, r)
+	case "trace":
+		pprof.Trace(w, r)
+	default:
+		pprof.Index(w, r) // the named profiles too
+	}
 }
 
 func answerJSON(w http.ResponseWriter, v any) {
