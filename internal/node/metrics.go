@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"ringfort/gateway/s3api"
+	"ringfort/gateway/swiftapi"
 )
 
 // metrics are what /metrics shows.
@@ -44,6 +45,10 @@ func (m *metrics) handler() http.Handler {
 }
 
 func (m *metrics) observeS3(e *s3api.Event) { m.observe("s3", e.Operation, e.Status, e.Duration) }
+
+func (m *metrics) observeSwift(e *swiftapi.Event) {
+	m.observe("swift", e.Operation, e.Status, e.Duration)
+}
 
 func (m *metrics) observe(protocol, operation string, status int, d time.Duration) {
 	m.requests.WithLabelValues(protocol, operation, strconv.Itoa(status)).Inc()

@@ -146,7 +146,9 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 	if err := n.openDevices(ctx, id); err != nil {
 		return nil, errors.Join(err, n.Close())
 	}
-	n.wire(id)
+	if err := n.wire(id); err != nil {
+		return nil, errors.Join(err, n.Close())
+	}
 	n.background(ctx)
 	return n, nil
 }
@@ -264,7 +266,7 @@ func (n *Node) openDevices(ctx context.Context, id *identity) error {
 }
 
 // wire connects the services.
-func (n *Node) wire(id *identity) {
+func (n *Node) wire(id *identity) error {
 	client := func(address string) peer.Node {
 		return peer.NewClient(address, peer.ClientConfig{Secret: id.peer, Log: n.log})
 	}
@@ -288,8 +290,12 @@ func (n *Node) wire(id *identity) {
 		Store: s3api.For(n.Ops), Identities: n.Users, Log: n.log,
 		Domains: n.cfg.Domains, Region: n.cfg.Region, Observe: n.metrics.observeS3,
 	})
-	gcfg.Swift = n.swift(id.tokens)
+	var err error
+	if gcfg.Swift, err = n.swift(id.tokens); err != nil {
+		return err
+	}
 	n.handler = gateway.New(gcfg)
+	return nil
 }
 
 // Listeners are where a node serves. Those that are nil are not served.

@@ -1,10 +1,15 @@
 package node
 
-import "net/http"
+import (
+	"net/http"
+
+	"ringfort/gateway/swiftapi"
+)
 
 // swift returns the handler of the Swift protocol.
-func (n *Node) swift([]byte) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		http.Error(w, "Swift is not served by this version", http.StatusNotImplemented)
+func (n *Node) swift(tokens []byte) (http.Handler, error) {
+	return swiftapi.New(swiftapi.Config{
+		Store: swiftapi.For(n.Ops), Identities: n.Users, TokenKey: tokens,
+		Log: n.log, Version: n.cfg.Version, Observe: n.metrics.observeSwift,
 	})
 }
