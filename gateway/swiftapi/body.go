@@ -49,16 +49,23 @@ func (e *entity) Read(p []byte) (int, error) {
 	if err == nil {
 		return n, nil
 	}
-	if idle > 0 {
+	slow := errors.Is(err, os.ErrDeadlineExceeded)
+	switch {
+	case slow:
+		// The deadline stays: net/http would wait for the rest of the body before it
+		// answers.
+		e.q.set("Connection", "close")
+	case idle > 0:
 		// A deadline left behind would cancel the request's context while the store
 		// is still at work.
 		_ = http.NewResponseController(e.q.w).SetReadDeadline(time.Time{})
 	}
+	e.q.bodyRead = true
 	if err == io.EOF {
 		return n, err
 	}
 	status := statusDisconnect
-	if errors.Is(err, os.ErrDeadlineExceeded) {
+	if slow {
 		status = http.StatusRequestTimeout
 	}
 	x := refuse(status, "")
@@ -112,6 +119,9 @@ func (q *request) newPatient() *patient { return &patient{q: q} }
 // Write implements io.Writer.
 func (p *patient) Write(b []byte) (done int, err error) {
 	idle := p.q.h.cfg.IdleTimeout
+	if !p.q.bodyRead && p.q.r.ContentLength != 0 {
+		idle *= 2 // begin may wait once for what is left of the body
+	}
 	for {
 		if idle > 0 {
 			if now := time.Now(); now.Sub(p.armed) > min(rearm, idle/2) {

@@ -67,7 +67,8 @@ type request struct {
 	who    auth.Identity
 	op     string
 
-	status   int // 0 until the answer has begun
+	bodyRead bool // to its end, or to an error
+	status   int  // 0 until the answer has begun
 	bytesOut int64
 	// broken says that an answer of no stated length ended early: only cutting the
 	// connection can tell the client.
@@ -200,9 +201,13 @@ func (q *request) header(name string) string { return q.r.Header.Get(name) }
 // set sets a header of the answer.
 func (q *request) set(name, value string) { q.w.Header()[name] = []string{value} }
 
-// begin sends status and headers.
+// begin sends status and headers. net/http reads what is left of the request's body
+// first, for which the client has the idle time.
 func (q *request) begin(status int) {
 	q.status = status
+	if idle := q.h.cfg.IdleTimeout; idle > 0 && q.r.ContentLength != 0 && !q.bodyRead {
+		_ = http.NewResponseController(q.w).SetReadDeadline(time.Now().Add(idle))
+	}
 	q.w.WriteHeader(status)
 }
 
@@ -230,8 +235,7 @@ func (q *request) sendBody(status int, contentType string, body []byte) {
 	head["Content-Length"] = []string{strconv.Itoa(len(body))}
 	q.begin(status)
 	if q.r.Method != http.MethodHead && len(body) > 0 {
-		n, _ := q.w.Write(body) // a client that went away is no error of ours
-		q.bytesOut += int64(n)
+		_, _ = q.newPatient().Write(body) // a client that went away is no error of ours
 	}
 }
 

@@ -43,14 +43,15 @@ var refusedPrefixes = [...]struct{ prefix, what string }{
 	{"X-Container-Meta-Access-Control-", "CORS"},
 }
 
-// refusedParams ask for what is not there by being in a query.
+// refusedParams ask for what is not there by being in a query. Not among them
+// are two that ask for what is so anyway, and that the swift client sends: symlink=get
+// is for the object itself and not for what it links to; versions lists all versions,
+// and every object is its only one.
 var refusedParams = map[string]string{
 	"extract-archive": "archive extraction",
 	"bulk-delete":     "bulk deletes",
-	"versions":        "versioning",
 	"version-id":      "versioning",
 	"version_marker":  "versioning",
-	"symlink":         "symlinks",
 	"part-number":     "part numbers",
 	"temp_url_sig":    "temporary URLs",
 }
