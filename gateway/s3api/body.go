@@ -125,8 +125,17 @@ func (b *entity) Read(p []byte) (int, error) {
 		return 0, b.err
 	}
 	n, err := b.src.Read(p)
-	if err != nil && err != io.EOF {
+	switch {
+	case err == nil:
+	case err != io.EOF:
 		b.err = err
+	case !b.q.bodyRead:
+		b.q.bodyRead = true
+		if b.q.h.cfg.IdleTimeout > 0 {
+			// A deadline left behind would cancel the request's context while the
+			// store is still at work.
+			_ = http.NewResponseController(b.q.w).SetReadDeadline(time.Time{})
+		}
 	}
 	return n, err
 }
@@ -183,17 +192,10 @@ func (r *rawBody) Read(p []byte) (int, error) {
 		}
 	}
 	n, err := r.src.Read(p)
-	if err == nil {
-		return n, nil
-	}
-	if idle > 0 {
-		// A deadline left behind would cancel the request's context while the store
-		// is still at work.
-		_ = http.NewResponseController(r.b.q.w).SetReadDeadline(time.Time{})
-	}
 	switch {
-	case err == io.EOF:
+	case err == nil, err == io.EOF:
 	case isTimeout(err):
+		r.b.q.w.Header().Set("Connection", "close") // what is left of the body will not be read
 		err = refuse("RequestTimeout", "")
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		err = refuse("IncompleteBody", "")

@@ -62,6 +62,7 @@ type request struct {
 	who         auth.Identity
 	signed      signed
 
+	bodyRead bool // to its end
 	status   int
 	bytesOut int64
 }

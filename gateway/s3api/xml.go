@@ -37,12 +37,17 @@ func (q *request) send(status int) {
 	q.begin(status)
 }
 
-// begin sends the answer's head. The deadline for writing is set anew by every
-// answer: net/http leaves the last one on the connection.
+// begin sends the answer's head, with deadlines. That for writing is set anew by
+// every answer: net/http leaves the last one on the connection. That for reading
+// is for what net/http drains of a body that was not wanted.
 func (q *request) begin(status int) {
 	if idle := q.h.cfg.IdleTimeout; idle > 0 {
+		control, end := http.NewResponseController(q.w), time.Now().Add(idle)
 		// Not every ResponseWriter can: then the listener's own limits hold.
-		_ = http.NewResponseController(q.w).SetWriteDeadline(time.Now().Add(idle))
+		_ = control.SetWriteDeadline(end)
+		if q.r.ContentLength != 0 && !q.bodyRead {
+			_ = control.SetReadDeadline(end)
+		}
 	}
 	q.status = status
 	q.w.WriteHeader(status)
