@@ -108,7 +108,7 @@ func (v *Volume) noteFlushed() error {
 		v.bg.flushedSeq[l.id].Store(pos.seq)
 		l.unflushed.Store(v.ahead(l.id, pos))
 	}
-	return errs.Wrap("volume.index", errs.Unavailable, it.Close())
+	return ioError("volume.index", it.Close())
 }
 
 // ahead returns how many bytes of a lane's log lie behind pos.

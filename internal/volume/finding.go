@@ -114,7 +114,7 @@ func (v *Volume) ClearFindings() error {
 	if err == nil {
 		err = v.db.Flush()
 	}
-	return errs.Wrap("volume.ClearFindings", errs.Unavailable, err)
+	return ioError("volume.ClearFindings", err)
 }
 
 // loadFindings reads the stored findings.
@@ -128,4 +128,13 @@ func (v *Volume) loadFindings() error {
 		v.finds.next = beUint64(key[2:]) + 1
 		return nil
 	})
+}
+
+// ioError wraps what the file system or the index answered: Unavailable, unless
+// the error already has a kind.
+func ioError(op string, err error) error {
+	if errs.KindOf(err) != errs.Other {
+		return errs.Wrap(op, errs.Other, err)
+	}
+	return errs.Wrap(op, errs.Unavailable, err)
 }

@@ -275,7 +275,7 @@ func (v *Volume) openIndex(dir string, mustExist bool) error {
 		return errs.New("volume.Open", errs.Corrupt, "%s: the index is missing; rebuild it from the log", v.cfg.Dir)
 	}
 	if err != nil {
-		return errs.Wrap("volume.Open", errs.Unavailable, err)
+		return ioError("volume.Open", err)
 	}
 	v.db = db
 	return v.failure()

@@ -19,6 +19,7 @@ import (
 
 var (
 	modelSeeds = flag.Int("volume.seeds", 200, "how many seeds TestModel tries")
+	rewrite    = flag.Bool("rewrite", false, "write the golden files anew")
 	modelSeed  = flag.Uint64("volume.seed", 0, "the one seed that TestModel tries, 0: many")
 )
 

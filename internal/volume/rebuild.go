@@ -25,7 +25,7 @@ func Rebuild(ctx context.Context, cfg Config) error {
 	fs := v.cfg.FS
 	for _, d := range []string{"index.new", "index.old"} {
 		if err := fs.RemoveAll(v.path(d)); err != nil {
-			return errs.Wrap("volume.Rebuild", errs.Unavailable, err)
+			return ioError("volume.Rebuild", err)
 		}
 	}
 	if err := v.openIndex("index.new", false); err != nil {
@@ -33,14 +33,14 @@ func Rebuild(ctx context.Context, cfg Config) error {
 	}
 	err = v.rebuild(ctx)
 	if err2 := v.db.Close(); err == nil {
-		err = errs.Wrap("volume.Rebuild", errs.Unavailable, err2)
+		err = ioError("volume.Rebuild", err2)
 	}
 	if err != nil {
 		return err
 	}
 	// From here on a crash leaves a complete index under one of the two names, and
 	// never an incomplete one as "index".
-	return errs.Wrap("volume.Rebuild", errs.Unavailable, v.swapIndex())
+	return ioError("volume.Rebuild", v.swapIndex())
 }
 
 func (v *Volume) swapIndex() error {
@@ -70,5 +70,5 @@ func (v *Volume) rebuild(ctx context.Context) error {
 			return err
 		}
 	}
-	return errs.Wrap("volume.Rebuild", errs.Unavailable, v.db.Flush())
+	return ioError("volume.Rebuild", v.db.Flush())
 }

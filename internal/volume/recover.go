@@ -103,7 +103,7 @@ func (v *Volume) readGeneration() (uint64, error) {
 func (v *Volume) listSegments() error {
 	names, err := v.cfg.FS.List(v.path("log"))
 	if err != nil {
-		return errs.Wrap("volume.Open", errs.Unavailable, err)
+		return ioError("volume.Open", err)
 	}
 	last := SegmentID(0)
 	for _, name := range names {
@@ -210,7 +210,7 @@ func (r *replay) resume(s *segment) (bool, error) {
 	}
 	f, err := r.v.cfg.FS.OpenReadWrite(s.path, pebbleWrite)
 	if err != nil {
-		return false, errs.Wrap("volume.Open", errs.Unavailable, err)
+		return false, ioError("volume.Open", err)
 	}
 	l.seg, l.file, l.off, l.claimed = s, f, int64(r.pos.offset), int64(r.pos.offset)
 	l.active.Store(uint32(s.id))
@@ -277,7 +277,7 @@ func (r *replay) unborn(s *segment) error {
 		return r.lost(Finding{Kind: RangeLost, Segment: s.id, From: 0, To: int64(r.pos.offset), What: "no frame is left in the segment"})
 	}
 	v.segs.forget(s)
-	return errs.Wrap("volume.Open", errs.Unavailable, v.cfg.FS.Remove(s.path))
+	return ioError("volume.Open", v.cfg.FS.Remove(s.path))
 }
 
 // bound returns where the frames of s end, if the next segment tells, or 0.
@@ -399,7 +399,7 @@ func (r *replay) lost(f Finding) error {
 	if err := r.v.storeFinding(pb, f); err != nil {
 		return err
 	}
-	return errs.Wrap("volume.Open", errs.Unavailable, r.v.db.Apply(pb, pebble.NoSync))
+	return ioError("volume.Open", r.v.db.Apply(pb, pebble.NoSync))
 }
 
 // apply brings one frame into the index. Refs of what operations replace are
@@ -427,7 +427,7 @@ func (r *replay) apply(s *segment, h *frameHeader, ops []logOp, off int64) error
 	r.expect = h.seq + 1
 	r.frames++
 	if err := v.applyIndex(pb, r.touched, s, r.l.id, r.pos); err != nil {
-		return errs.Wrap("volume.Open", errs.Unavailable, err)
+		return ioError("volume.Open", err)
 	}
 	return nil
 }

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"io"
 
-	"ringfort/internal/errs"
 	"ringfort/internal/vfs"
 )
 
@@ -28,12 +27,12 @@ const scanWindow = 1 << 20
 func (v *Volume) openScanner(s *segment) (*frameScanner, error) {
 	f, err := v.cfg.FS.Open(s.path)
 	if err != nil {
-		return nil, errs.Wrap("volume.scan", errs.Unavailable, err)
+		return nil, ioError("volume.scan", err)
 	}
 	info, err := f.Stat()
 	if err != nil {
 		f.Close()
-		return nil, errs.Wrap("volume.scan", errs.Unavailable, err)
+		return nil, ioError("volume.scan", err)
 	}
 	return &frameScanner{f: f, id: s.id, lane: s.lane, key: v.frameKey(), size: info.Size()}, nil
 }
@@ -61,7 +60,7 @@ func (s *frameScanner) bytes(off, n int64) (p []byte, ok bool, err error) {
 			if err == io.ErrUnexpectedEOF {
 				return nil, false, nil
 			}
-			return nil, false, errs.Wrap("volume.scan", errs.Unavailable, err)
+			return nil, false, ioError("volume.scan", err)
 		}
 	}
 	return s.win[off-s.at:][:n:n], true, nil

@@ -11,7 +11,6 @@ import (
 
 	pvfs "github.com/cockroachdb/pebble/v2/vfs"
 
-	"ringfort/internal/errs"
 	"ringfort/internal/vfs"
 )
 
@@ -124,7 +123,7 @@ func (t *segments) acquire(id SegmentID) (s *segment, ok bool, err error) {
 	if s.file == nil {
 		f, err := t.fs.Open(s.path, pvfs.RandomReadsOption)
 		if err != nil {
-			return nil, true, errs.Wrap("volume.segment", errs.Unavailable, err)
+			return nil, true, ioError("volume.segment", err)
 		}
 		s.file = f
 		t.open++

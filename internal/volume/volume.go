@@ -112,10 +112,10 @@ func prepare(cfg Config) (v *Volume, fresh bool, err error) {
 		v.lanes[l] = newLane(v, l)
 	}
 	if err := cfg.FS.MkdirAll(cfg.Dir, 0o755); err != nil {
-		return nil, false, errs.Wrap("volume.Open", errs.Unavailable, err)
+		return nil, false, ioError("volume.Open", err)
 	}
 	if v.lock, err = cfg.FS.Lock(v.path("LOCK")); err != nil {
-		return nil, false, errs.Wrap("volume.Open", errs.Unavailable, err)
+		return nil, false, ioError("volume.Open", err)
 	}
 	fresh, err = v.readIdentity()
 	if err == nil {
@@ -127,7 +127,7 @@ func prepare(cfg Config) (v *Volume, fresh bool, err error) {
 	}
 	if err != nil {
 		v.lock.Close()
-		return nil, false, errs.Wrap("volume.Open", errs.Unavailable, err)
+		return nil, false, ioError("volume.Open", err)
 	}
 	if v.cfg.Cache == nil {
 		v.ownCache = pebble.NewCache(16 * mib)
@@ -218,7 +218,7 @@ func (v *Volume) writeIdentity() error {
 	tmp := v.path("VOLUME.new")
 	f, err := fs.Create(tmp, pvfs.WriteCategoryUnspecified)
 	if err != nil {
-		return errs.Wrap("volume.Open", errs.Unavailable, err)
+		return ioError("volume.Open", err)
 	}
 	_, err = f.Write(b)
 	if err == nil {
@@ -240,7 +240,7 @@ func (v *Volume) writeIdentity() error {
 	if err == nil {
 		err = vfs.SyncDir(fs, v.cfg.Dir)
 	}
-	return errs.Wrap("volume.Open", errs.Unavailable, err)
+	return ioError("volume.Open", err)
 }
 
 // start begins the volume's goroutines: a writer for each lane, and the
@@ -316,16 +316,16 @@ func (v *Volume) markClean() error {
 		}
 	}
 	if err := v.db.Set(cleanKey, mark, pebble.NoSync); err != nil {
-		return errs.Wrap("volume.Close", errs.Unavailable, err)
+		return ioError("volume.Close", err)
 	}
 	if err := v.db.Flush(); err != nil {
-		return errs.Wrap("volume.Close", errs.Unavailable, err)
+		return ioError("volume.Close", err)
 	}
 	return v.failure()
 }
 
 func (v *Volume) closeIndex() error {
-	return errs.Wrap("volume.Close", errs.Unavailable, v.db.Close())
+	return ioError("volume.Close", v.db.Close())
 }
 
 // fail records that the volume has failed for good, if err is the first to say so,
@@ -619,7 +619,7 @@ func (v *Volume) readBlob(r Ref, off int64, p []byte) (gone bool, err error) {
 	if err == io.ErrUnexpectedEOF {
 		return false, v.corrupt(r, "the segment ends before the entry")
 	}
-	return false, errs.Wrap("volume.read", errs.Unavailable, err)
+	return false, ioError("volume.read", err)
 }
 
 // corrupt reports damage found at an entry and returns the error for its reader.

@@ -88,6 +88,7 @@ type FS struct {
 	after bool // the operation still happens
 	cut   bool
 	rules []*rule
+	hung  int
 	trace func(Op)
 }
 
@@ -97,7 +98,6 @@ type rule struct {
 	match func(Op) bool
 	err   error
 	hang  chan struct{}
-	hits  int
 }
 
 // Wrap returns inner with no faults yet.
@@ -156,6 +156,13 @@ func (f *FS) FailNth(err error, n int, match func(Op) bool) (undo func()) {
 // and then happen.
 func (f *FS) Hang(match func(Op) bool) (release func()) {
 	return f.add(&rule{match: match, hang: make(chan struct{})})
+}
+
+// Hanging returns how many operations hang at this moment.
+func (f *FS) Hanging() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.hung
 }
 
 // Trace calls fn for every operation that is let through. fn must not use the FS.
@@ -228,9 +235,15 @@ func (f *FS) do(o Op, run func() error) error {
 		if !r.match(o) {
 			continue
 		}
+		if r.hang != nil {
+			f.hung++
+		}
 		f.mu.Unlock()
 		if r.hang != nil {
 			<-r.hang
+			f.mu.Lock()
+			f.hung--
+			f.mu.Unlock()
 			return run()
 		}
 		return pathErr(o, r.err)
