@@ -149,6 +149,16 @@ func TestMetrics(t *testing.T) {
 	}
 }
 
+// TestAdminPaths holds cluster.md to every path of the admin listener.
+func TestAdminPaths(t *testing.T) {
+	text := read(t, "docs/cluster.md")
+	for _, p := range names(t, "internal/node", `\.Path(?:Prefix)?\("(/[a-z/-]+)`) {
+		if p = strings.TrimRight(p, "/"); !strings.Contains(text, "`"+p+"`") {
+			t.Errorf("docs/cluster.md does not explain the path %s", p)
+		}
+	}
+}
+
 // TestConfigFields holds cluster.md to every field of the configuration file.
 func TestConfigFields(t *testing.T) {
 	text := read(t, "docs/cluster.md")
