@@ -31,18 +31,25 @@ type AcceptorConfig struct {
 // Acceptor keeps the rules of one device for its keys.
 type Acceptor struct {
 	cfg   AcceptorConfig
+	disk  store
 	locks keyLocks
 }
 
 // NewAcceptor returns an acceptor over the volume.
 func NewAcceptor(cfg AcceptorConfig) *Acceptor {
+	a := newAcceptor(cfg, nil)
+	a.disk = volumeStore{&a.cfg}
+	return a
+}
+
+func newAcceptor(cfg AcceptorConfig, disk store) *Acceptor {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	return &Acceptor{cfg: cfg}
+	return &Acceptor{cfg: cfg, disk: disk}
 }
 
-// held is a key's state as the volume has it.
+// held is a key's state as the device has it.
 type held struct {
 	State
 	val  volume.Value
@@ -51,32 +58,20 @@ type held struct {
 
 // load reads a key's state. A key that is not there has the zero state.
 func (a *Acceptor) load(key keyhash.Hash) (h held, err error) {
-	h.val, err = a.cfg.Volume.Get(a.cfg.States, key[:])
-	if errs.Is(err, errs.NotFound) {
-		return held{}, nil
-	}
-	if err != nil {
-		return h, err
+	var found bool
+	if h.val, found, err = a.disk.state(key); err != nil || !found {
+		return held{}, err
 	}
 	if h.State, err = DecodeState(h.val.Head); err != nil || h.Record == nil {
 		return h, err
 	}
-	h.note, err = a.loadNote(key)
+	n, found, err := a.disk.note(key)
+	if found {
+		h.note = &n
+	}
 	// A note about another ballot would be a bug of ours; it commits nothing.
 	h.Committed = h.note == nil
 	return h, err
-}
-
-func (a *Acceptor) loadNote(key keyhash.Hash) (*Note, error) {
-	v, err := a.cfg.Volume.Get(a.cfg.Notes, key[:])
-	if errs.Is(err, errs.NotFound) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	n, err := DecodeNote(v.Head)
-	return &n, err
 }
 
 func (a *Acceptor) floor(key keyhash.Hash) timestamp.T {
@@ -88,12 +83,12 @@ func (a *Acceptor) floor(key keyhash.Hash) timestamp.T {
 
 // Learn answers rule 4a.
 func (a *Acceptor) Learn(key keyhash.Hash) (Known, error) {
-	v, err := a.cfg.Volume.Get(a.cfg.States, key[:])
-	if errs.Is(err, errs.NotFound) {
-		return Known{Highest: a.floor(key)}, nil
-	}
+	v, found, err := a.disk.state(key)
 	if err != nil {
 		return Known{}, err
+	}
+	if !found {
+		return Known{Highest: a.floor(key)}, nil
 	}
 	s, err := DecodeState(v.Head)
 	if err != nil {
@@ -119,7 +114,11 @@ func (a *Acceptor) Read(key keyhash.Hash, data bool) (State, error) {
 
 // ReadLocked reads a key and calls fn before any other call may change it.
 func (a *Acceptor) ReadLocked(key keyhash.Hash, fn func(State) error) error {
-	defer a.locks.lock(key)()
+	unlock, err := a.locks.lock(context.Background(), key)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	h, err := a.load(key)
 	if err != nil {
 		return err
@@ -129,7 +128,7 @@ func (a *Acceptor) ReadLocked(key keyhash.Hash, fn func(State) error) error {
 
 func (a *Acceptor) loadData(h *held) error {
 	r := h.Record
-	data, err := a.cfg.Volume.ReadTail(h.val, 0, r.DataLen, make([]byte, 0, r.DataLen))
+	data, err := a.disk.data(h.val, r.DataLen)
 	if err != nil {
 		return err
 	}
@@ -155,10 +154,11 @@ func (a *Acceptor) WriteWith(ctx context.Context, key keyhash.Hash, r *Record, f
 	if err := checkRecord(r); err != nil {
 		return Answer{}, err
 	}
-	defer a.locks.lock(key)()
-	if err := ctx.Err(); err != nil {
+	unlock, err := a.locks.lock(ctx, key)
+	if err != nil {
 		return Answer{}, err
 	}
+	defer unlock()
 	old, err := a.load(key)
 	if err != nil {
 		return Answer{}, err
@@ -167,29 +167,47 @@ func (a *Acceptor) WriteWith(ctx context.Context, key keyhash.Hash, r *Record, f
 	switch {
 	case again && (old.Held || r.Bare()):
 		return Answer{Accepted: true, State: old.State}, nil
-	case again: // held bare, and here are the bytes
+	case again: // held bare, and so chosen: here are the bytes
 	case !a.acceptable(key, &old.State, r.Ballot):
 		return Answer{State: old.State}, nil
 	case !r.Group.IsZero() && old.Swept.Has(r.Group) && (old.Record == nil || old.Record.Group != r.Group):
 		return Answer{Swept: true, State: old.State}, nil
 	}
-	next := State{Promised: old.Promised, Swept: old.Swept, Record: r, Held: !r.Bare()}
-	if !r.Ballot.Less(next.Promised) {
-		next.Promised = timestamp.T{} // the ballot says as much
-	}
-	note := successor(old.Record, r, old.note, a.cfg.Now().UnixMicro())
-	if again && old.note == nil {
-		note = Note{} // known committed already
-	}
-	if err := a.store(&next, &note, key, old.val.Ref); err != nil {
+	next, err := a.replace(key, &old, r, again)
+	if err != nil {
 		return Answer{}, err
 	}
 	if fn != nil {
 		fn()
 	}
-	next.Record = r.WithoutData()
-	next.Committed = note.Ballot.IsZero()
+	next.Record = next.Record.WithoutData()
 	return Answer{Accepted: true, State: next}, nil
+}
+
+// replace stores r in place of what is held.
+func (a *Acceptor) replace(key keyhash.Hash, old *held, r *Record, again bool) (State, error) {
+	next := State{Promised: old.Promised, Swept: old.Swept, Record: r}
+	if !r.Ballot.Less(next.Promised) {
+		next.Promised = timestamp.T{} // the ballot says as much
+	}
+	c := change{key: key, old: old.val.Ref}
+	switch note := successor(old.Record, r, old.note, a.cfg.Now().UnixMicro()); {
+	case r.Bare():
+		// Chosen already, or it would not have been sent so: others see to its row.
+		c.given, next.Committed = &note, true
+		if old.Held && old.Record.sameData(r) {
+			if err := a.loadData(old); err != nil {
+				return State{}, err
+			}
+			next.Record = r.withData(old.Record.Data)
+		}
+	case again:
+		next.Committed = true // it has no note, and needs none
+	default:
+		c.note = &note
+	}
+	next.Held = !next.Record.Bare()
+	return next, a.store(&c, &next)
 }
 
 func (a *Acceptor) acceptable(key keyhash.Hash, s *State, b timestamp.T) bool {
@@ -202,19 +220,12 @@ func (a *Acceptor) acceptable(key keyhash.Hash, s *State, b timestamp.T) bool {
 	return s.Record.Ballot.Less(b)
 }
 
-func (a *Acceptor) store(s *State, n *Note, key keyhash.Hash, old volume.Ref) error {
-	var buf [512]byte
-	b := a.cfg.Volume.NewBatch(volume.Meta)
-	var data []byte
+func (a *Acceptor) store(c *change, s *State) error {
 	if s.Record != nil {
-		data = s.Record.Data
+		c.data = s.Record.Data
 	}
-	b.Put(a.cfg.States, key[:], s.AppendTo(buf[:0]), data, old)
-	if n != nil && !n.Ballot.IsZero() {
-		b.Put(a.cfg.Notes, key[:], n.AppendTo(nil), nil, volume.Ref{})
-	}
-	// Not the caller's context: the outcome must be known before the key is unlocked.
-	return a.cfg.Volume.Commit(context.Background(), b)
+	c.state = s.AppendTo(make([]byte, 0, 256))
+	return a.disk.commit(c)
 }
 
 func checkRecord(r *Record) error {
@@ -231,18 +242,22 @@ func checkRecord(r *Record) error {
 }
 
 // Prepare asks for a promise to refuse everything older than ballot (rule 2).
-// With sweep not zero, records that name that group are refused from now on, if
-// the one that is held does not name it.
+// With sweep not zero, records that name that group are refused from now on; a
+// device whose own record names it refuses the promise instead.
 func (a *Acceptor) Prepare(ctx context.Context, key keyhash.Hash, ballot, sweep timestamp.T) (Answer, error) {
-	defer a.locks.lock(key)()
-	if err := ctx.Err(); err != nil {
+	unlock, err := a.locks.lock(ctx, key)
+	if err != nil {
 		return Answer{}, err
 	}
+	defer unlock()
 	h, err := a.load(key)
 	if err != nil {
 		return Answer{}, err
 	}
 	if !h.Highest().Less(ballot) || !a.floor(key).Less(ballot) {
+		return Answer{State: h.State}, nil
+	}
+	if !sweep.IsZero() && h.Record != nil && h.Record.Group == sweep {
 		return Answer{State: h.State}, nil
 	}
 	if h.Record != nil && h.Record.DataLen > 0 && h.Held {
@@ -254,7 +269,7 @@ func (a *Acceptor) Prepare(ctx context.Context, key keyhash.Hash, ballot, sweep 
 	next := h.State
 	next.Promised = ballot
 	next.Swept = next.Swept.With(sweep)
-	if err := a.store(&next, nil, key, h.val.Ref); err != nil {
+	if err := a.store(&change{key: key, old: h.val.Ref}, &next); err != nil {
 		return Answer{}, err
 	}
 	if next.Record != nil {
@@ -279,16 +294,11 @@ func (a *Acceptor) Settle(done []Settled) {
 // the key is locked until the removal is queued; the queue keeps order, so it
 // cannot remove the note of a later write.
 func (a *Acceptor) settleOne(d Settled) {
-	n, err := a.loadNote(d.Key)
-	if err != nil || n == nil || n.Ballot != d.Ballot {
+	n, found, err := a.disk.note(d.Key)
+	if err != nil || !found || n.Ballot != d.Ballot {
 		return // gone, or about a later record; an error shows up where it matters
 	}
-	b := a.cfg.Volume.NewBatch(volume.Meta)
-	if a.cfg.OnSettle != nil {
-		a.cfg.OnSettle(b, d.Key, n)
-	}
-	b.Delete(a.cfg.Notes, d.Key[:], volume.Ref{})
-	a.cfg.Volume.CommitLazy(b)
+	a.disk.forget(d.Key, &n)
 }
 
 // Notes calls fn with the notes that are older than before (µs), in key order,

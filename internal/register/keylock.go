@@ -1,6 +1,7 @@
 package register
 
 import (
+	"context"
 	"sync"
 
 	"ringfort/internal/keyhash"
@@ -18,24 +19,35 @@ type keyLocks struct {
 }
 
 type keyLock struct {
-	mu    sync.Mutex
-	users int // holders and waiters, guarded by the shard's mu
+	taken chan struct{} // full while the key is locked
+	users int           // holders and waiters, guarded by the shard's mu
 }
 
-func (k *keyLocks) lock(key keyhash.Hash) (unlock func()) {
+// lock locks a key, or fails because ctx has ended.
+func (k *keyLocks) lock(ctx context.Context, key keyhash.Hash) (unlock func(), err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	l := k.acquire(key)
-	l.mu.Lock()
-	return func() { l.mu.Unlock(); k.release(key, l) }
+	select {
+	case l.taken <- struct{}{}:
+		return func() { <-l.taken; k.release(key, l) }, nil
+	case <-ctx.Done():
+		k.release(key, l)
+		return nil, ctx.Err()
+	}
 }
 
 // tryLock locks the key if nobody has it.
 func (k *keyLocks) tryLock(key keyhash.Hash) (unlock func(), ok bool) {
 	l := k.acquire(key)
-	if !l.mu.TryLock() {
+	select {
+	case l.taken <- struct{}{}:
+		return func() { <-l.taken; k.release(key, l) }, true
+	default:
 		k.release(key, l)
 		return nil, false
 	}
-	return func() { l.mu.Unlock(); k.release(key, l) }, true
 }
 
 func (k *keyLocks) acquire(key keyhash.Hash) *keyLock {
@@ -53,7 +65,7 @@ func (k *keyLocks) acquire(key keyhash.Hash) *keyLock {
 	if n := len(s.free); n > 0 {
 		l, s.free = s.free[n-1], s.free[:n-1]
 	} else {
-		l = new(keyLock)
+		l = &keyLock{taken: make(chan struct{}, 1)}
 	}
 	l.users = 1
 	s.held[key] = l
@@ -66,6 +78,6 @@ func (k *keyLocks) release(key keyhash.Hash, l *keyLock) {
 	defer s.mu.Unlock()
 	if l.users--; l.users == 0 {
 		delete(s.held, key)
-		s.free = append(s.free, l)
+		s.free = append(s.free, l) // nobody has it, and nobody waits for it
 	}
 }

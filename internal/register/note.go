@@ -12,7 +12,8 @@ import (
 // Note is what a device still has to see done about a key's record: the row that
 // shows it delivered, and the blobs of the records it replaced given up. It is
 // written in the same batch as the record. While it stands, the device does not
-// know that the record was chosen; its absence is the mark "known committed".
+// know that the record was chosen; its absence is the mark "known committed". A
+// bare record has none: it was chosen before it was sent.
 //
 // Stored form: version byte 1, 24 B ballot, uvarint micros, uvarint n and n x 24 B
 // drops, uvarint n and n x 24 B suspects.
@@ -26,6 +27,10 @@ type Note struct {
 	// swept only behind a promise (see Prepare's sweep).
 	Suspects []timestamp.T
 }
+
+// maxSuspects bounds a note on a key that is overwritten again and again before
+// anything about it is settled. What falls out is found by the search for orphans.
+const maxSuspects = 128
 
 // AppendTo appends the stored form of n.
 func (n *Note) AppendTo(b []byte) []byte {
@@ -80,5 +85,6 @@ func successor(old, rec *Record, prev *Note, nowMicros int64) Note {
 	is := func(t timestamp.T) bool { return t == rec.Group }
 	n.Drops = slices.DeleteFunc(slices.Clone(n.Drops), is)
 	n.Suspects = slices.DeleteFunc(slices.Clone(n.Suspects), is)
+	n.Suspects = n.Suspects[max(0, len(n.Suspects)-maxSuspects):]
 	return n
 }

@@ -3,6 +3,8 @@ package register
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
 	"time"
 
 	"ringfort/internal/errs"
@@ -47,20 +49,21 @@ func (a *answers[T]) unavailable(op string) error {
 	}
 	err := errors.Join(a.errs...)
 	return &errs.Error{Op: op, Kind: errs.Unavailable, Err: err,
-		What: "only " + itoa(n) + " of " + itoa(len(a.have)) + " devices answered"}
+		What: fmt.Sprintf("only %d of %d devices answered", n, len(a.have))}
 }
 
-func itoa(n int) string {
-	if n >= 10 {
-		return itoa(n/10) + itoa(n%10)
+// first returns how many replicas a call for a quorum asks at first.
+func (q *Quorum) first(n need) int {
+	if len(q.Sets) > 0 {
+		return len(q.Replicas)
 	}
-	return string(rune('0' + n))
+	return min(q.size(n), len(q.Replicas))
 }
 
-// gather calls fn for as few replicas as make a quorum of size need, in order,
-// and for one more whenever one fails or is slow. It returns when there is a
-// quorum, or when no replica is left; calls that nobody waits for are canceled.
-func gather[T any](ctx context.Context, q *Quorum, hedge time.Duration, need int, fn func(context.Context, int) (T, error)) *answers[T] {
+// gather calls fn for the first replicas, and for one more whenever one fails or
+// is slow. It returns when done says so, or when no replica is left; calls that
+// nobody waits for are canceled. late tells done that a device is slow.
+func gather[T any](ctx context.Context, q *Quorum, hedge time.Duration, first int, fn func(context.Context, int) (T, error), done func(a *answers[T], late bool) bool) *answers[T] {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	n := len(q.Replicas)
@@ -76,35 +79,30 @@ func gather[T any](ctx context.Context, q *Quorum, hedge time.Duration, need int
 			replies <- reply[T]{i, v, err}
 		}()
 	}
-	first := need
-	if len(q.Sets) > 0 {
-		first = n
-	}
 	for started < min(first, n) {
 		start()
 	}
-	if hedge <= 0 {
-		hedge = CallTimeout
-	}
 	timer := time.NewTimer(hedge)
 	defer timer.Stop()
+	late := false
 	for pending > 0 {
 		select {
 		case r := <-replies:
 			pending--
 			a.values[r.i], a.errs[r.i], a.have[r.i] = r.value, r.err, true
-			if r.err == nil && q.enough(a.ok, need) {
-				return a
-			}
 			if r.err != nil && started < n {
 				start()
 			}
 		case <-timer.C:
+			late = true
 			if started < n {
 				start()
 				timer.Reset(hedge)
 			}
 		case <-ctx.Done():
+			return a
+		}
+		if done(a, late) {
 			return a
 		}
 	}
@@ -114,45 +112,58 @@ func gather[T any](ctx context.Context, q *Quorum, hedge time.Duration, need int
 // wrote is what became of a record sent to the devices.
 type wrote struct {
 	chosen  bool
-	refused bool
-	swept   bool
+	refused bool        // by one device at least
+	swept   bool        // by one device at least, because of the record's group
+	dead    bool        // by so many, that it will never be chosen under any ballot
 	highest timestamp.T // newest ballot or promise that refused it
 	leases  []Lease
 	err     error
 }
 
-// accept sends a record to every device and waits until W of them hold it with
-// its bytes, or no longer can. Devices that have not answered by then go on.
+// accept sends a record to the devices and waits until W of them hold it with its
+// bytes, or no longer can. Devices that have not answered by then go on, and those
+// that were not to have the bytes are sent the record bare.
 func (p *Proposer) accept(ctx context.Context, q *Quorum, r *Record) wrote {
-	s := sending{q: q, r: r, replies: make(chan reply[Answer], 2*len(q.Replicas))}
-	s.held = make([]bool, len(q.Replicas))
-	s.full = make([]bool, len(q.Replicas))
-	s.busy = make([]bool, len(q.Replicas))
-	s.errs = make([]error, len(q.Replicas))
-	// Detached: what was begun is finished even when the client has gone.
-	s.ctx, s.cancel = context.WithTimeout(context.WithoutCancel(ctx), CallTimeout)
-	for i := range q.Replicas {
-		s.send(i, i < q.Copies)
-	}
-	for s.pending > 0 {
+	s := p.send(ctx, q, r)
+	defer s.detach()
+	hedge := time.NewTicker(p.hedge())
+	defer hedge.Stop()
+	for !s.out.chosen && s.possible() {
 		select {
 		case x := <-s.replies:
-			s.note(x)
+			s.take(x)
+		case <-hedge.C:
+			s.next() // for a device that is slow
 		case <-ctx.Done():
 			s.out.err = ctx.Err()
-			s.detach()
 			return s.out
 		}
-		if q.enough(func(i int) bool { return s.held[i] }, q.W) {
-			s.out.chosen = true
-			break
-		}
 	}
-	s.detach()
-	if !s.out.chosen && s.out.err == nil {
+	s.out.dead = s.out.swept && q.enough(func(i int) bool { return s.to[i] == refusedSwept }, readers)
+	if !s.out.chosen {
 		s.out.err = errs.Wrap("register.Write", errs.Unavailable, errors.Join(s.errs...))
 	}
 	return s.out
+}
+
+// spread is accept for a record that was chosen, and waits until all devices have
+// answered or are late.
+func (p *Proposer) spread(ctx context.Context, q *Quorum, r *Record) {
+	s := p.send(ctx, q, r)
+	defer s.detach()
+	s.bare()
+	late := time.NewTimer(p.hedge())
+	defer late.Stop()
+	for s.pending > 0 {
+		select {
+		case x := <-s.replies:
+			s.take(x)
+		case <-late.C:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // sending is one record on its way to the devices.
@@ -161,106 +172,165 @@ type sending struct {
 	r       *Record
 	ctx     context.Context
 	cancel  context.CancelFunc
-	replies chan reply[Answer]
+	replies chan sent
 	pending int
-	held    []bool  // has accepted with the bytes
-	full    []bool  // was sent the bytes
-	busy    []bool  // has not answered yet
+	to      []sendState
 	errs    []error // of devices that failed
 	out     wrote
 }
 
-func (s *sending) send(i int, full bool) {
-	r := s.r
-	if !full {
-		r = r.WithoutData()
+// sendState is how far one device has come.
+type sendState byte
+
+const (
+	unsent sendState = iota
+	busy             // was sent the bytes
+	has              // has accepted, with the bytes
+	refused
+	refusedSwept
+	failed
+	sentBare // was sent the record alone; whether it took it makes no difference
+)
+
+type sent struct {
+	i    int
+	full bool
+	Answer
+	err error
+}
+
+// send begins to send a record: with its bytes to q.Copies devices, to all if it
+// has none.
+func (p *Proposer) send(ctx context.Context, q *Quorum, r *Record) *sending {
+	n := len(q.Replicas)
+	s := &sending{q: q, r: r, replies: make(chan sent, 2*n), to: make([]sendState, n), errs: make([]error, n)}
+	// Detached: what was begun is finished even when the client has gone.
+	s.ctx, s.cancel = context.WithTimeout(context.WithoutCancel(ctx), CallTimeout)
+	first := n
+	if r.DataLen > 0 && len(q.Sets) == 0 {
+		first = min(q.Copies, n)
 	}
-	s.full[i] = full || s.r.DataLen == 0
-	s.busy[i] = true
+	for i := range first {
+		s.to[i] = busy
+		s.call(i, r, true)
+	}
+	return s
+}
+
+func (s *sending) call(i int, r *Record, full bool) {
 	s.pending++
 	go func() {
 		a, err := s.q.Replicas[i].Write(s.ctx, r)
-		s.replies <- reply[Answer]{i, a, err}
+		s.replies <- sent{i, full, a, err}
 	}()
 }
 
-func (s *sending) note(x reply[Answer]) {
+// next sends the bytes to one more device, if there is one without.
+func (s *sending) next() {
+	for _, from := range []sendState{unsent, sentBare} {
+		for i, st := range s.to {
+			if st == from {
+				s.to[i] = busy
+				s.call(i, s.r, true)
+				return
+			}
+		}
+	}
+}
+
+// bare sends the record alone to the devices that are not to have its bytes.
+func (s *sending) bare() {
+	for i, st := range s.to {
+		if st == unsent {
+			s.to[i] = sentBare
+			s.call(i, s.r.WithoutData(), false)
+		}
+	}
+}
+
+// take takes note of an answer.
+func (s *sending) take(x sent) {
 	s.pending--
-	s.busy[x.i] = false
-	s.errs[x.i] = x.err
-	a := &x.value
+	if !x.full {
+		return
+	}
 	switch {
 	case x.err != nil:
-		s.promote()
-	case a.Accepted:
-		s.out.leases = append(s.out.leases, a.Leases...)
-		if s.full[x.i] || a.State.Held {
-			s.held[x.i] = true
-		} else if s.wanting() {
-			s.send(x.i, true)
-		}
+		s.to[x.i], s.errs[x.i] = failed, x.err
+		s.next()
+	case x.Accepted:
+		s.to[x.i] = has
+		s.out.leases = append(s.out.leases, x.Leases...)
+		s.out.chosen = s.q.enough(func(i int) bool { return s.to[i] == has }, writers)
 	default:
+		s.to[x.i] = refused
 		s.out.refused = true
-		s.out.swept = s.out.swept || a.Swept
-		s.out.highest = timestamp.Max(s.out.highest, a.State.Highest())
-		s.promote()
+		if x.Swept {
+			s.to[x.i] = refusedSwept
+			s.out.swept = true
+		}
+		s.out.highest = timestamp.Max(s.out.highest, x.State.Highest())
+		s.next()
 	}
 }
 
-// wanting reports whether too few devices have the bytes or are about to.
-func (s *sending) wanting() bool {
-	n := 0
-	for i := range s.full {
-		if s.full[i] && (s.held[i] || s.busy[i]) {
-			n++
-		}
-	}
-	return n < s.q.Copies
-}
-
-// promote sends the bytes to a device that was sent the record bare and has
-// answered, in place of one that failed.
-func (s *sending) promote() {
-	for i := range s.full {
-		if !s.full[i] && !s.busy[i] && s.errs[i] == nil && s.wanting() {
-			s.send(i, true)
-			return
-		}
-	}
+// possible reports whether the record may still be chosen.
+func (s *sending) possible() bool {
+	return s.q.enough(func(i int) bool { return s.to[i] == has || s.to[i] == busy || s.to[i] == unsent }, writers)
 }
 
 // detach lets the calls that are under way end on their own.
 func (s *sending) detach() {
+	if s.out.chosen {
+		s.bare()
+	}
 	if s.pending == 0 {
 		s.cancel()
 		return
 	}
 	go func() {
-		for range s.pending {
-			<-s.replies
+		for s.pending > 0 {
+			x := <-s.replies
+			if s.out.chosen {
+				s.take(x) // and give the bytes to another device, if this one failed
+			} else {
+				s.pending--
+			}
 		}
 		s.cancel()
 	}()
 }
 
-// prepared is the answer of R devices to a prepare.
+// prepared is the answer of R devices to a prepare, or to a read.
 type prepared struct {
-	newest  *Record // without its bytes; nil if there is none
+	ballot  timestamp.T
+	newest  *Record // nil if there is none; its bytes may be missing
 	certain bool    // known chosen
 	holders []int   // devices that hold newest, bytes included
-	highest timestamp.T
 	err     error
 }
 
-// prepare gets R promises for b and finds the newest record (rule 2).
-func (p *Proposer) prepare(ctx context.Context, q *Quorum, b, sweep timestamp.T) prepared {
-	refused := timestamp.T{}
-	a := gather(ctx, q, p.HedgeAfter, q.R, func(ctx context.Context, i int) (Answer, error) {
+// prepare gets R promises for a fresh ballot and finds the newest record (rule 2).
+// With sweep not zero it gets W, each of a device that will refuse the group.
+func (p *Proposer) prepare(ctx context.Context, q *Quorum, t *try, sweep timestamp.T) prepared {
+	b := p.Clock.Above(t.highest)
+	t.highest = b
+	n := readers
+	if !sweep.IsZero() {
+		n = writers
+	}
+	first := q.first(n)
+	if t.wide {
+		first = len(q.Replicas)
+	}
+	a := gather(ctx, q, p.hedge(), first, func(ctx context.Context, i int) (Answer, error) {
 		ans, err := q.Replicas[i].Prepare(ctx, b, sweep)
 		if err == nil && !ans.Accepted {
 			return ans, errs.New("register.Prepare", errs.Conflict, "a newer ballot is promised")
 		}
 		return ans, err
+	}, func(a *answers[Answer], late bool) bool {
+		return q.enough(a.ok, n) && (late || !t.wide)
 	})
 	states := make([]*State, len(q.Replicas))
 	conflict := false
@@ -270,12 +340,12 @@ func (p *Proposer) prepare(ctx context.Context, q *Quorum, b, sweep timestamp.T)
 			states[i] = &a.values[i].State
 		case errs.Is(a.errs[i], errs.Conflict):
 			conflict = true
-			refused = timestamp.Max(refused, a.values[i].State.Highest())
+			t.highest = timestamp.Max(t.highest, a.values[i].State.Highest())
 		}
 	}
-	out := digest(q, states, true)
-	out.highest = timestamp.Max(refused, b)
-	if !q.enough(a.ok, q.R) {
+	out := digest(q, states)
+	out.ballot = b
+	if !q.enough(a.ok, n) {
 		out.err = a.unavailable("register.Prepare")
 		if conflict {
 			out.err = errs.New("register.Prepare", errs.Conflict, "")
@@ -284,41 +354,59 @@ func (p *Proposer) prepare(ctx context.Context, q *Quorum, b, sweep timestamp.T)
 	return out
 }
 
-// digest finds the newest record among states (nil: not asked or silent). With
-// heldOnly, records whose bytes none of the devices has are passed over: under a
-// promise of R devices such a record was not chosen and cannot be any more.
-func digest(q *Quorum, states []*State, heldOnly bool) (d prepared) {
-	for _, s := range states {
-		if s == nil || s.Record == nil || (heldOnly && !s.Held && !s.Committed) {
-			continue
+// digest finds the newest record among states (nil: not asked or silent).
+//
+// A record whose group R devices refuse, none of which has it, is passed over: it
+// was not chosen under its ballot and will not be under any. It may well be the
+// newest, when a writer that slept reaches a device that the sweeper did not.
+func digest(q *Quorum, states []*State) (d prepared) {
+	var over []timestamp.T // groups passed over
+	for {
+		d.newest = nil
+		for _, s := range states {
+			if s == nil || s.Record == nil || !s.Record.Group.IsZero() && slices.Contains(over, s.Record.Group) {
+				continue
+			}
+			if d.newest == nil || d.newest.Ballot.Less(s.Record.Ballot) {
+				d.newest = s.Record
+			}
 		}
-		if d.newest == nil || d.newest.Ballot.Less(s.Record.Ballot) {
-			d.newest = s.Record
+		if d.newest == nil {
+			return d
 		}
+		g := d.newest.Group
+		refusing := func(i int) bool {
+			s := states[i]
+			return s != nil && s.Swept.Has(g) && (s.Record == nil || s.Record.Group != g)
+		}
+		if g.IsZero() || !q.enough(refusing, readers) {
+			break
+		}
+		over = append(over, g)
 	}
-	if d.newest == nil {
-		return d
+	holds := func(i int) bool {
+		s := states[i]
+		return s != nil && s.Record != nil && s.Record.Ballot == d.newest.Ballot && s.Held
 	}
-	holds := make([]bool, len(states))
 	for i, s := range states {
 		if s == nil || s.Record == nil || s.Record.Ballot != d.newest.Ballot {
 			continue
 		}
 		d.certain = d.certain || s.Committed
 		if s.Held {
-			holds[i] = true
 			d.holders = append(d.holders, i)
 			if s.Record.Data != nil {
 				d.newest = s.Record
 			}
 		}
 	}
-	d.certain = d.certain || q.enough(func(i int) bool { return holds[i] }, q.W)
+	d.certain = d.certain || q.enough(holds, writers)
 	return d
 }
 
-// finish writes the newest record again at b unless it is known chosen (rule 7).
-func (p *Proposer) finish(ctx context.Context, q *Quorum, prep *prepared, b timestamp.T) (*Outcome, error) {
+// finish writes the newest record again at the prepared ballot unless it is known
+// chosen (rule 7).
+func (p *Proposer) finish(ctx context.Context, q *Quorum, prep *prepared, t *try) (*Outcome, error) {
 	if prep.certain {
 		return &Outcome{Record: prep.newest}, nil
 	}
@@ -326,8 +414,17 @@ func (p *Proposer) finish(ctx context.Context, q *Quorum, prep *prepared, b time
 	if err != nil {
 		return nil, err
 	}
-	out, _, err := p.acceptOutcome(ctx, q, r.At(b))
-	return out, err
+	r = r.At(prep.ballot)
+	w := p.accept(ctx, q, r)
+	t.highest = timestamp.Max(t.highest, w.highest)
+	switch {
+	case w.chosen:
+		return &Outcome{Record: r, Leases: w.leases}, nil
+	case w.refused:
+		t.wide = t.wide || w.swept
+		return nil, errs.New("register.Finish", errs.Conflict, "")
+	}
+	return nil, w.err
 }
 
 // withData returns the newest record with its bytes.
@@ -335,127 +432,173 @@ func (p *Proposer) withData(ctx context.Context, q *Quorum, d *prepared) (*Recor
 	if !d.newest.Bare() {
 		return d.newest, nil
 	}
-	for _, i := range d.holders {
-		s, err := q.Replicas[i].Read(ctx, true)
-		if err == nil && s.Record != nil && s.Record.TS == d.newest.TS && s.Record.Data != nil {
-			r := *d.newest
-			r.Data = s.Record.Data
-			return &r, nil
-		}
-	}
-	return p.fetch(ctx, q, d.newest)
+	return p.fetch(ctx, q, d)
 }
 
 // read is rule 8; the record may come without its bytes.
-func (p *Proposer) read(ctx context.Context, q *Quorum, data bool) (*Record, error) {
-	d, err := p.ask(ctx, q, q.R, data)
+func (p *Proposer) read(ctx context.Context, q *Quorum, data bool) (prepared, error) {
+	d, err := p.ask(ctx, q, false, data)
 	if err != nil || d.newest == nil || d.certain {
-		return d.newest, err
+		return d, err
 	}
 	// R agree on too little. Perhaps all do on enough.
-	if all, err := p.ask(ctx, q, len(q.Replicas), data); err == nil {
-		d = all
-		if d.newest == nil || d.certain {
-			return d.newest, nil
-		}
+	if d, err = p.ask(ctx, q, true, data); err != nil || d.newest == nil || d.certain {
+		return d, err
 	}
 	if len(d.holders) > 0 {
 		r, err := p.withData(ctx, q, &d)
-		if err == nil {
-			if p.accept(ctx, q, r).chosen { // written back at its own ballot
-				return r, nil
-			}
+		if err == nil && p.accept(ctx, q, r).chosen { // written back at its own ballot
+			d.newest = r
+			return d, nil
 		}
 	}
-	return p.Settle(ctx, q)
+	d.newest, err = p.Settle(ctx, q)
+	return d, err
 }
 
-// ask reads from need devices, or as many as answer if need is all of them.
-func (p *Proposer) ask(ctx context.Context, q *Quorum, need int, data bool) (prepared, error) {
-	a := gather(ctx, q, p.HedgeAfter, need, func(ctx context.Context, i int) (State, error) {
-		return q.Replicas[i].Read(ctx, data && i == 0)
-	})
-	states := make([]*State, len(q.Replicas))
-	for i := range a.each() {
-		states[i] = &a.values[i]
+// ask reads from R devices. With wide it asks all, and waits for them until it is
+// certain or one of them is late.
+func (p *Proposer) ask(ctx context.Context, q *Quorum, wide, data bool) (d prepared, err error) {
+	first := q.first(readers)
+	if wide {
+		first = len(q.Replicas)
 	}
-	if !q.enough(a.ok, q.R) {
+	states := make([]*State, len(q.Replicas))
+	a := gather(ctx, q, p.hedge(), first, func(ctx context.Context, i int) (State, error) {
+		return q.Replicas[i].Read(ctx, data && i == 0)
+	}, func(a *answers[State], late bool) bool {
+		if !q.enough(a.ok, readers) {
+			return false
+		}
+		for i := range a.each() {
+			states[i] = &a.values[i]
+		}
+		d = digest(q, states)
+		return !wide || late || d.certain
+	})
+	if !q.enough(a.ok, readers) {
 		return prepared{}, a.unavailable("register.Read")
 	}
-	return digest(q, states, false), nil
+	return d, nil
 }
 
 // Settle makes the newest record certain by prepare and finish, and returns it;
-// nil if there is none.
+// nil if there is none. Its bytes may be missing.
 func (p *Proposer) Settle(ctx context.Context, q *Quorum) (*Record, error) {
-	return p.settle(ctx, q, timestamp.T{})
+	var r *Record
+	err := p.retry(ctx, "register.Settle", func(t *try) (err error) {
+		r, err = p.settle(ctx, q, t, timestamp.T{}, false)
+		return err
+	})
+	return r, err
 }
 
-// Spread writes the newest record back to every device that answers, so that
-// those which were away when it was chosen have it too.
-func (p *Proposer) Spread(ctx context.Context, q *Quorum) error {
+// Spread is Settle, and gives the newest record to every device that answers, so
+// that those which were away when it was chosen have it too.
+func (p *Proposer) Spread(ctx context.Context, q *Quorum) (*Record, error) {
 	r, err := p.Settle(ctx, q)
 	if err != nil || r == nil {
-		return err
+		return nil, err
 	}
-	all := *q
-	all.W = len(q.Replicas) // as many as there are: too few is no failure here
-	p.accept(ctx, &all, r)
-	return nil
+	if r.Bare() {
+		if r, err = p.fetch(ctx, q, &prepared{newest: r}); err != nil {
+			return nil, err
+		}
+	}
+	p.spread(ctx, q, r)
+	return r, nil
 }
 
 // Sweep is Settle, and makes sure that no record which names the group will ever
 // be chosen, unless the one it returns does.
+//
+// Two rounds: the first finds out whether the group is alive, and leaves no
+// device behind with a record that names it; the second has W devices refuse it.
 func (p *Proposer) Sweep(ctx context.Context, q *Quorum, group timestamp.T) (*Record, error) {
-	return p.settle(ctx, q, group)
+	var r *Record
+	err := p.retry(ctx, "register.Sweep", func(t *try) (err error) {
+		r, err = p.settle(ctx, q, t, timestamp.T{}, true)
+		if err != nil || r != nil && r.Group == group {
+			return err
+		}
+		r, err = p.settle(ctx, q, t, group, false)
+		return err
+	})
+	return r, err
 }
 
-func (p *Proposer) settle(ctx context.Context, q *Quorum, sweep timestamp.T) (*Record, error) {
-	var highest timestamp.T
+// retry calls fn until it does not meet a conflict.
+func (p *Proposer) retry(ctx context.Context, op string, fn func(t *try) error) error {
+	var t try
 	for attempt := range maxAttempts {
 		if attempt > 0 {
-			if err := backoff(ctx, attempt); err != nil {
-				return nil, errs.Wrap("register.Settle", errs.Unavailable, err)
+			if err := p.backoff(ctx, attempt); err != nil {
+				return errs.Wrap(op, errs.Unavailable, err)
 			}
 		}
-		b := p.Clock.Above(highest)
-		prep := p.prepare(ctx, q, b, sweep)
-		highest = timestamp.Max(highest, prep.highest)
-		err := prep.err
-		if err == nil {
-			if prep.newest == nil {
-				return nil, nil
-			}
-			var out *Outcome
-			if out, err = p.finish(ctx, q, &prep, b); err == nil {
-				return out.Record, nil
-			}
-		}
-		if !errs.Is(err, errs.Conflict) {
-			return nil, err
+		if err := fn(&t); !errs.Is(err, errs.Conflict) {
+			return err
 		}
 	}
-	return nil, errs.New("register.Settle", errs.Unavailable, "too much contention on the key")
+	return errs.New(op, errs.Unavailable, "too much contention on the key")
 }
 
-// fetch finds the bytes of a record that is certain.
-func (p *Proposer) fetch(ctx context.Context, q *Quorum, r *Record) (*Record, error) {
-	var failed []error
-	for _, rep := range q.Replicas {
-		s, err := rep.Read(ctx, true)
-		if err != nil {
-			failed = append(failed, err)
-			continue
-		}
-		if x := s.Record; x != nil && x.Data != nil && x.DataSum == r.DataSum && x.TS == r.TS {
-			c := *r
-			c.Data = x.Data
-			return &c, nil
-		}
-		if s.Record != nil && r.Ballot.Less(s.Record.Ballot) && s.Record.TS != r.TS {
-			return nil, errs.New("register.Read", errs.Conflict, "the record was replaced while it was read")
+// settle prepares and finishes once; with again, also what is known chosen.
+func (p *Proposer) settle(ctx context.Context, q *Quorum, t *try, sweep timestamp.T, again bool) (*Record, error) {
+	prep := p.prepare(ctx, q, t, sweep)
+	if prep.err != nil || prep.newest == nil {
+		return nil, prep.err
+	}
+	if again {
+		prep.certain = false
+	}
+	out, err := p.finish(ctx, q, &prep, t)
+	if err != nil {
+		return nil, err
+	}
+	return out.Record, nil
+}
+
+// fetch finds the bytes of d's record.
+func (p *Proposer) fetch(ctx context.Context, q *Quorum, d *prepared) (*Record, error) {
+	r := d.newest
+	// Those that are known to have them first.
+	order := slices.Clone(d.holders)
+	for i := range q.Replicas {
+		if !slices.Contains(d.holders, i) {
+			order = append(order, i)
 		}
 	}
+	var found *Record
+	replaced := false
+	a := gather(ctx, q, p.hedge(), 1, func(ctx context.Context, i int) (State, error) {
+		s, err := q.Replicas[order[i]].Read(ctx, true)
+		if err == nil && (s.Record == nil || s.Record.Data == nil || !s.Record.sameData(r)) {
+			replaced := s.Record != nil && r.Ballot.Less(s.Record.Ballot) && s.Record.TS != r.TS
+			err = &absent{replaced}
+		}
+		return s, err
+	}, func(a *answers[State], _ bool) bool {
+		for i := range a.each() {
+			found = r.withData(a.values[i].Record.Data)
+		}
+		for _, err := range a.errs {
+			var x *absent
+			replaced = replaced || errors.As(err, &x) && x.replaced
+		}
+		return found != nil
+	})
+	switch {
+	case found != nil:
+		return found, nil
+	case replaced:
+		return nil, errs.New("register.Read", errs.Conflict, "the record was replaced while it was read")
+	}
 	return nil, &errs.Error{Op: "register.Read", Kind: errs.Unavailable,
-		What: "no device that answers has the record's bytes", Err: errors.Join(failed...)}
+		What: "no device that answers has the record's bytes", Err: errors.Join(a.errs...)}
 }
+
+// absent says that a device does not have the bytes that were wanted.
+type absent struct{ replaced bool }
+
+func (*absent) Error() string { return "the device has another record, or not its bytes" }

@@ -63,8 +63,10 @@ type Record struct {
 	Value     []byte      // what the record says, opaque here
 
 	// Small bytes that ride in the record. A device may hold the record and not
-	// the bytes (DataLen > 0, Data nil): it is then bare, and counts neither
-	// toward W when writing nor as a copy when reading.
+	// the bytes (DataLen > 0, Data nil): it is then bare. Only a record that was
+	// chosen, by W devices that have the bytes, is sent bare to the others: a bare
+	// record that could still fail would have displaced the one before it, and
+	// with it that device's vote.
 	DataLen int
 	DataSum uint64 // xxhash64 of the bytes
 	Data    []byte
@@ -89,6 +91,17 @@ func (r *Record) WithoutData() *Record {
 	}
 	c := *r
 	c.Data = nil
+	return &c
+}
+
+// sameData reports whether o has the same bytes as r, here or elsewhere.
+func (r *Record) sameData(o *Record) bool {
+	return r.TS == o.TS && r.DataLen == o.DataLen && r.DataSum == o.DataSum
+}
+
+func (r *Record) withData(data []byte) *Record {
+	c := *r
+	c.Data = data
 	return &c
 }
 
