@@ -68,6 +68,7 @@
 //   - A copy keeps Content-Encoding and the other stored headers, and S3's tags.
 //   - Deleting a static large object with its segments leaves the manifest when a
 //     segment could not be deleted, so that it can be done again.
+//   - A manifest has at most ten times as many elements, data included, as objects.
 //   - JSON is UTF-8 and does not escape letters.
 //
 // A Handler is safe for concurrent use. Bodies are streamed; what a request can

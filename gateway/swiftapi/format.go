@@ -298,6 +298,9 @@ func appendJSON(b []byte, s string) []byte {
 // not have become references all the same: a reader that can name them again is
 // better off than with another name.
 func appendXML(b []byte, s string) []byte {
+	if !utf8.ValidString(s) { // a content type that came in over another protocol
+		s = strings.ToValidUTF8(s, "\ufffd")
+	}
 	start := 0
 	for i := 0; i < len(s); i++ {
 		var esc string

@@ -20,6 +20,10 @@ type putSegment struct {
 	stored          storedSegment // Name or Data; the rest once it is verified
 }
 
+// maxPerSegment times as many elements as objects may be in a manifest: those with
+// data are small in it, and not in memory.
+const maxPerSegment = 10
+
 // maxManifestErrors bounds the list of what is wrong with a manifest.
 const maxManifestErrors = 100
 
@@ -37,6 +41,9 @@ func parseManifest(body []byte, maxSegments int) ([]putSegment, error) {
 	var wrong []string
 	objects := 0
 	for i := 0; d.More(); i++ {
+		if i == maxPerSegment*maxSegments {
+			return nil, refuse(http.StatusRequestEntityTooLarge, "Number of segments must be <= %d", i)
+		}
 		var fields map[string]json.RawMessage
 		if err := d.Decode(&fields); err != nil {
 			if _, ok := err.(*json.UnmarshalTypeError); !ok {

@@ -117,7 +117,7 @@ func (q *request) judgeEarly(c *catalog.Container, judge func(*catalog.Object) e
 // contentType returns the type that an object is given: the header's or, if there
 // is none or the client wants it so, one that fits its name.
 func (q *request) contentType() string {
-	v := q.header("Content-Type")
+	v := q.header("Content-Type") // checkFeatures has seen that it is UTF-8
 	if v == "" || truth(q.header("X-Detect-Content-Type")) {
 		return typeByName(q.object)
 	}

@@ -108,7 +108,11 @@ func excessive(spans []span) bool {
 	return overlaps > maxOverlaps || !ordered && len(spans) > maxOutOfOrder
 }
 
-// contentRange prints a span of a whole.
+// contentRange prints a span of a whole, whose size is -1 if it is not known.
 func (s span) contentRange(size int64) string {
-	return "bytes " + strconv.FormatInt(s.off, 10) + "-" + strconv.FormatInt(s.off+s.n-1, 10) + "/" + strconv.FormatInt(size, 10)
+	whole := "*"
+	if size >= 0 {
+		whole = strconv.FormatInt(size, 10)
+	}
+	return "bytes " + strconv.FormatInt(s.off, 10) + "-" + strconv.FormatInt(s.off+s.n-1, 10) + "/" + whole
 }

@@ -3,6 +3,7 @@ package swiftapi
 import (
 	"net/http"
 	"strings"
+	"unicode/utf8"
 )
 
 // refusedHeaders ask for what is not there; with an empty value they ask for it to
@@ -62,6 +63,9 @@ func notImplemented(what string) *Error {
 
 // checkFeatures refuses what is not there and headers that are too long.
 func (q *request) checkFeatures() error {
+	if !utf8.ValidString(q.header("Content-Type")) {
+		return refuse(http.StatusBadRequest, "Invalid Content-Type")
+	}
 	for name, values := range q.r.Header {
 		for _, v := range values {
 			if len(name)+len(v) > maxHeaderBytes {

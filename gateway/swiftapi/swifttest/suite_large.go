@@ -74,7 +74,6 @@ func manifest(segments ...string) string {
 
 func testSLO(c *client) {
 	path := c.container("slo")
-	s := path + "-none"
 	m := path + "/manifest"
 	c.put(path+"/s/1", "aaa").is(201)
 	c.put(path+"/s/2", "bb", "Content-Type: s/2").is(201)
@@ -146,7 +145,6 @@ func testSLO(c *client) {
 	c.get(m).is(200).says("aaabbcccc")
 	c.put(m, "plain").is(201)
 	c.get(m).says("plain").has("X-Static-Large-Object:")
-	_ = s
 }
 
 // testSLOSegments is what a segment can be: a range, data, another manifest.
@@ -250,6 +248,8 @@ func testSLOManifests(c *client) {
 		{`[{"path":"` + path + `/m"}]`, 409, "cannot be included"},
 		{"[" + strings.Repeat("{"+s+"},", 1000) + "{" + s + "}]", 413, "1000"},
 		{"[" + strings.Repeat("{"+s+"},", 999) + "{" + s + "}]", 201, ""},
+		{"[" + strings.Repeat(`{"data":"eA=="},`, 10000) + "{" + s + "}]", 413, "10000"},
+		{"[" + strings.Repeat(`{"data":"eA=="},`, 9999) + "{" + s + "}]", 201, ""},
 		{"[" + strings.Repeat(" ", 8<<20) + "]", 413, ""},
 	} {
 		a := c.put(path+"/m?multipart-manifest=put", test.body)

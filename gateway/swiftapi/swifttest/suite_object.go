@@ -124,6 +124,7 @@ func testPutChecks(c *client) {
 	c.get(path + "/new").says("new")
 	c.put(o, "other", "If-Match: nonsense").is(201)
 	c.put(o, "x", "X-Static-Large-Object: true").is(400)
+	c.put(o, "x", "Content-Type: a/\xff").is(400)
 	if got := c.raw("PUT {account}" + o + " HTTP/1.1\nHost: x\nX-Auth-Token: {token}\nConnection: close\n\n"); !strings.Contains(got, " 411 ") {
 		c.t.Errorf("no length: %q", got)
 	}
