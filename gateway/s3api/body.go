@@ -8,7 +8,6 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"sync"
 	"time"
 
 	"ringfort/gateway/auth/sigv4"
@@ -65,7 +64,8 @@ func (q *request) newEntity(max int64) (*entity, error) {
 			return nil, err
 		}
 		b.size = opt.DecodedLength
-		b.decoder = chunked.NewDecoder(raw, opt)
+		b.decoder = q.h.decoders.Get().(*chunked.Decoder)
+		b.decoder.Reset(raw, opt)
 		b.src = b.decoder
 	case b.size < 0:
 		return nil, refuse("MissingContentLength", "")
@@ -140,6 +140,15 @@ func (b *entity) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// release keeps what can be used again. Only after a success, as for hashing.
+func (b *entity) release() {
+	if b.decoder != nil {
+		b.decoder.Reset(nil, chunked.Options{}) // lets go of the request
+		b.q.h.decoders.Put(b.decoder)
+		b.decoder = nil
+	}
+}
+
 // sum returns the checksum that the client gave for the body; the zero Sum if it
 // gave none. It is complete once Read has returned io.EOF.
 func (b *entity) sum() (checksum.Sum, error) {
@@ -192,6 +201,7 @@ func (r *rawBody) Read(p []byte) (int, error) {
 		}
 	}
 	n, err := r.src.Read(p)
+	r.b.q.bytesIn += int64(n)
 	switch {
 	case err == nil, err == io.EOF:
 	case isTimeout(err):
@@ -213,12 +223,10 @@ type hashing struct {
 	alg checksum.Algorithm // what is stored
 }
 
-// A Set is a few hundred bytes with hash states behind it: kept between requests.
-var hashings = sync.Pool{New: func() any { return new(hashing) }}
-
-// newHashing computes alg and, where the client gave another, that one too.
-func newHashing(alg, other checksum.Algorithm) *hashing {
-	h := hashings.Get().(*hashing)
+// newHashing computes alg and, where the client gave another, that one too. A Set
+// is a few hundred bytes with hash states behind it, and so is kept.
+func (q *request) newHashing(alg, other checksum.Algorithm) *hashing {
+	h := q.h.hashings.Get().(*hashing)
 	h.alg = alg
 	if other == alg || other == checksum.None {
 		h.set.Reset(alg)
@@ -228,7 +236,9 @@ func newHashing(alg, other checksum.Algorithm) *hashing {
 	return h
 }
 
-func (h *hashing) release() { hashings.Put(h) }
+// release keeps h for another request. Only after a success: a store that failed
+// may have left somebody behind who still writes to it.
+func (h *hashing) release(q *request) { q.h.hashings.Put(h) }
 
 // verify compares what was computed with what the client gave, and returns the
 // checksum to store.

@@ -50,7 +50,7 @@ func createBucket(q *request) error {
 	have, created, err := q.h.store.CreateContainer(q.ctx, c)
 	switch {
 	case errs.Is(err, errs.Conflict):
-		return refuse("ConditionalRequestConflict", "A conflicting operation is in progress against this bucket. Try again.")
+		return refuse("OperationAborted", "")
 	case err != nil:
 		return err
 	case !created && have.Account != q.who.Account:

@@ -48,7 +48,8 @@ type Event struct {
 	Status    int
 	Code      string // of the error, "" if none
 	Err       error  // what went wrong, nil if nothing did
-	BytesOut  int64  // of the body
+	BytesIn   int64  // of the body, as it came, in chunks if it was
+	BytesOut  int64  // of the answer's body
 	Duration  time.Duration
 }
 

@@ -225,9 +225,8 @@ func (q *request) copyBytes(c *catalog.Container, src *opened, plan *copyPlan, j
 		return nil, err
 	}
 	defer body.Close()
-	sums := newHashing(plan.alg, checksum.None)
-	defer sums.release()
-	return q.h.store.Put(q.ctx, &ops.Put{
+	sums := q.newHashing(plan.alg, checksum.None)
+	o, err := q.h.store.Put(q.ctx, &ops.Put{
 		Container: c, Name: q.key, Body: body, Size: size,
 		ContentType: plan.contentType, Meta: plan.meta, Also: &sums.set, Judge: judge,
 		Finish: func(o *catalog.Object) error {
@@ -235,6 +234,10 @@ func (q *request) copyBytes(c *catalog.Container, src *opened, plan *copyPlan, j
 			return nil
 		},
 	})
+	if err == nil {
+		sums.release(q)
+	}
+	return o, err
 }
 
 // read opens some of the source's bytes.

@@ -4,6 +4,7 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"ringfort/gateway/ops"
@@ -71,25 +72,32 @@ func (q *request) sendObject(o *catalog.Object, h Handle) error {
 		}
 		defer body.Close()
 	}
-	q.setObjectHeaders(o)
-	q.overrides()
-	head := q.w.Header()
-	head["Content-Length"] = []string{strconv.FormatInt(part.n, 10)}
-	status := http.StatusOK
-	if partial {
-		status = http.StatusPartialContent
-		head.Set("Content-Range", "bytes "+decimal(part.off)+"-"+decimal(part.off+part.n-1)+"/"+decimal(o.Size))
+	sum, err := q.sumToSend(o, h, partial)
+	if err != nil {
+		return err
 	}
-	if q.header("X-Amz-Checksum-Mode") != "" {
-		if err := q.setChecksumOf(o, h, partial); err != nil {
-			return err
-		}
-	}
-	q.begin(status)
+	out := &patient{q: q, begin: func() {
+		q.setObjectHeaders(o)
+		q.overrides()
+		setChecksum(q.w.Header(), sum)
+		q.beginBody(part, partial, o.Size)
+	}}
 	if body == nil {
+		out.begin()
 		return nil
 	}
-	return q.copyOut(body)
+	return q.copyOut(out, body, part.n)
+}
+
+// beginBody sends the head of an answer that is part of an object of size bytes.
+func (q *request) beginBody(part span, partial bool, size int64) {
+	head, status := q.w.Header(), http.StatusOK
+	head["Content-Length"] = []string{decimal(part.n)}
+	if partial {
+		status = http.StatusPartialContent
+		head.Set("Content-Range", "bytes "+decimal(part.off)+"-"+decimal(part.off+part.n-1)+"/"+decimal(size))
+	}
+	q.begin(status)
 }
 
 // selected returns what of an object was asked for, and whether that is a part of
@@ -154,75 +162,75 @@ func parsePartNumber(text string) (int, error) {
 	return n, nil
 }
 
-// setChecksumOf adds the checksum of what is sent: of the object, or of the part
-// that was asked for by number. Other ranges have none.
-func (q *request) setChecksumOf(o *catalog.Object, h Handle, partial bool) error {
+// sumToSend is the checksum of what is sent, if it was asked for: of the object,
+// or of the part that was asked for by number. Other ranges have none.
+func (q *request) sumToSend(o *catalog.Object, h Handle, partial bool) (none checksum.Sum, err error) {
+	if !strings.EqualFold(q.header(checksum.HeaderMode), "ENABLED") {
+		return none, nil
+	}
 	whole := checksumOf(o)
 	if !partial {
-		setChecksum(q.w.Header(), whole)
-		return nil
+		return whole, nil
 	}
 	text := q.query.get("partNumber")
 	if text == "" || h == nil || whole.IsZero() {
-		return nil
+		return none, nil
+	}
+	if o.PartCount == 0 {
+		return whole, nil
 	}
 	n, err := parsePartNumber(text)
 	if err != nil {
-		return err
-	}
-	if o.PartCount == 0 {
-		setChecksum(q.w.Header(), whole)
-		return nil
+		return none, err
 	}
 	parts, _, err := h.Parts(q.ctx, n-1, 1)
-	if err != nil {
-		return err
+	if err != nil || len(parts) == 0 || parts[0].Checksum == "" {
+		return none, err
 	}
-	if len(parts) == 1 && parts[0].Checksum != "" {
-		q.w.Header().Set(whole.Algorithm().Header(), parts[0].Checksum)
-		q.w.Header().Set(checksum.HeaderType, whole.Type().String())
-	}
-	return nil
+	return checksum.ParseSum(whole.Algorithm(), parts[0].Checksum)
 }
 
-// copyOut sends a body. The answer has begun: when reading fails, all that is
-// left is to send less than was promised, which closes the connection.
-func (q *request) copyOut(body io.Reader) error {
-	dst := io.Writer(q.w)
-	idle := q.h.cfg.IdleTimeout
-	if idle > 0 {
-		dst = &patient{w: q.w, idle: idle, armed: time.Now()}
-	}
-	n, err := io.Copy(dst, body)
-	q.bytesOut += n
-	if err == nil {
+// copyOut sends a body of n bytes. When reading fails before the first of them,
+// the error can still be told; later all that is left is to send less than was
+// promised, which closes the connection.
+func (q *request) copyOut(out *patient, body io.Reader, n int64) error {
+	sent, err := io.Copy(out, body)
+	q.bytesOut += sent
+	switch {
+	case err == nil && sent == n:
 		return nil
-	}
-	if q.ctx.Err() != nil || isTimeout(err) {
+	case err == nil:
+		return errs.New("s3api", errs.Corrupt, "%d of %d bytes came from the store", sent, n)
+	case q.ctx.Err() != nil || isTimeout(err):
 		return errs.Wrap("s3api", errs.Canceled, err)
 	}
 	return err
 }
 
-// patient is a connection being written to, whose deadline moves while the client
-// takes bytes. It writes in pieces, so that the deadline is for a piece and not
-// for all of a large body.
+// patient is the connection being written to. It sends the answer's head with the
+// first bytes, and moves the deadline while the client takes bytes: it writes in
+// pieces, so that the deadline is for a piece and not for all of a large body.
 type patient struct {
-	w     http.ResponseWriter
-	idle  time.Duration
+	q     *request
+	begin func()
 	armed time.Time
 }
 
 const pieceBytes = 1 << 20
 
 func (p *patient) Write(b []byte) (int, error) {
+	idle := p.q.h.cfg.IdleTimeout
+	if p.q.status == 0 {
+		p.begin() // with the first deadline
+		p.armed = time.Now()
+	}
 	done := 0
 	for {
-		if now := time.Now(); now.Sub(p.armed) > min(rearm, p.idle/2) {
+		if now := time.Now(); idle > 0 && now.Sub(p.armed) > min(rearm, idle/2) {
 			p.armed = now
-			_ = http.NewResponseController(p.w).SetWriteDeadline(now.Add(p.idle))
+			_ = http.NewResponseController(p.q.w).SetWriteDeadline(now.Add(idle))
 		}
-		n, err := p.w.Write(b[done:min(done+pieceBytes, len(b))])
+		n, err := p.q.w.Write(b[done:min(done+pieceBytes, len(b))])
 		done += n
 		if err != nil || done == len(b) {
 			return done, err

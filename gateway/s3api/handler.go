@@ -12,6 +12,7 @@ import (
 
 	"ringfort/gateway/auth"
 	"ringfort/gateway/auth/sigv4"
+	"ringfort/gateway/s3api/chunked"
 )
 
 // Handler serves the S3 protocol. Make one with New.
@@ -25,7 +26,10 @@ type Handler struct {
 	table   map[endpoint]*operation
 	domains []string // ".domain", lower case
 	region  string
-	buffers sync.Pool // *[]byte
+
+	buffers  sync.Pool // *[]byte
+	hashings sync.Pool // *hashing
+	decoders sync.Pool // *chunked.Decoder
 }
 
 // New returns a Handler.
@@ -44,6 +48,8 @@ func New(cfg Config) *Handler {
 		h.domains = append(h.domains, "."+strings.ToLower(strings.Trim(d, ".")))
 	}
 	h.buffers.New = func() any { return new([]byte) }
+	h.hashings.New = func() any { return new(hashing) }
+	h.decoders.New = func() any { return new(chunked.Decoder) }
 	return h
 }
 
@@ -64,6 +70,7 @@ type request struct {
 
 	bodyRead bool // to its end
 	status   int
+	bytesIn  int64
 	bytesOut int64
 }
 
@@ -90,7 +97,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (q *request) event(e *Error, err error, start time.Time) *Event {
 	ev := &Event{
 		RequestID: q.id, Account: q.who.Account, Bucket: q.bucket, Key: q.key,
-		Status: q.status, Err: err, BytesOut: q.bytesOut, Duration: time.Since(start),
+		Status: q.status, Err: err, BytesIn: q.bytesIn, BytesOut: q.bytesOut, Duration: time.Since(start),
 	}
 	if q.op != nil {
 		ev.Operation = q.op.name

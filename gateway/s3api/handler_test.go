@@ -146,19 +146,25 @@ func TestForeignContainerNames(t *testing.T) {
 	}
 }
 
-// brokenStore fails in the middle of a body.
+// brokenStore fails after some of a body, for a key "half", or before any of it.
 type brokenStore struct{ *s3test.Store }
 
 func (s brokenStore) Open(ctx context.Context, c *catalog.Container, name string) (*catalog.Object, s3api.Handle, error) {
 	o, h, err := s.Store.Open(ctx, c, name)
-	return o, brokenHandle{h}, err
+	return o, brokenHandle{h, name}, err
 }
 
-type brokenHandle struct{ s3api.Handle }
+type brokenHandle struct {
+	s3api.Handle
+	name string
+}
 
-func (h brokenHandle) Range(ctx context.Context, off, n int64) (io.ReadCloser, error) {
-	r := io.MultiReader(strings.NewReader(strings.Repeat("x", int(n)/2)), iotest.ErrReader(errs.New("test", errs.Corrupt, "a bad block")))
-	return io.NopCloser(r), nil
+func (h brokenHandle) Range(_ context.Context, _, n int64) (io.ReadCloser, error) {
+	fails := iotest.ErrReader(errs.New("test", errs.Unavailable, "too few fragments"))
+	if h.name == "half" {
+		return io.NopCloser(io.MultiReader(strings.NewReader(strings.Repeat("x", int(n)/2)), fails)), nil
+	}
+	return io.NopCloser(fails), nil
 }
 
 // TestBrokenBody: a body that fails half-way is cut short so that the client
@@ -182,8 +188,15 @@ func TestBrokenBody(t *testing.T) {
 		return res
 	}
 	send("PUT", "/bucket", "").Body.Close()
-	send("PUT", "/bucket/k", strings.Repeat("y", 100_000)).Body.Close()
-	res := send("GET", "/bucket/k", "")
+	send("PUT", "/bucket/half", strings.Repeat("y", 100_000)).Body.Close()
+	send("PUT", "/bucket/none", strings.Repeat("y", 100_000)).Body.Close()
+	res := send("GET", "/bucket/none", "")
+	if res.StatusCode != 503 || res.Header.Get("Etag") != "" {
+		t.Errorf("failing before the first byte: %s, %v", res.Status, res.Header)
+	}
+	io.Copy(io.Discard, res.Body)
+	res.Body.Close()
+	res = send("GET", "/bucket/half", "")
 	got, err := io.ReadAll(res.Body)
 	res.Body.Close()
 	if !errors.Is(err, io.ErrUnexpectedEOF) || len(got) > 50_000 || bytes.Contains(got, []byte("Error")) {

@@ -107,8 +107,7 @@ func uploadPart(q *request) error {
 	if given := body.claim.Algorithm; want.chosen && given != checksum.None && given != want.alg {
 		return refuse("InvalidRequest", "Checksum Type mismatch occurred, expected checksum Type: "+lowerName(want.alg)+", actual checksum Type: "+lowerName(given))
 	}
-	sums := newHashing(want.alg, body.claim.Algorithm)
-	defer sums.release()
+	sums := q.newHashing(want.alg, body.claim.Algorithm)
 	p := &ops.PutPart{Upload: u, Number: number, Body: body, Size: body.size, MD5: body.md5, Also: &sums.set}
 	p.Finish = func(part *catalog.Part) error {
 		sum, err := sums.verify(body)
@@ -129,6 +128,8 @@ func uploadPart(q *request) error {
 	if given := body.claim.Algorithm; given != checksum.None && given != want.alg {
 		head.Set(given.Header(), sums.set.Sum(given).String())
 	}
+	sums.release(q)
+	body.release()
 	q.send(http.StatusOK)
 	return nil
 }
@@ -172,8 +173,7 @@ func (q *request) copyPart(u *ops.Upload, number int, src *opened, s span) (*cat
 	}
 	defer body.Close()
 	want := checksumOfUpload(u)
-	sums := newHashing(want.alg, checksum.None)
-	defer sums.release()
+	sums := q.newHashing(want.alg, checksum.None)
 	var sum checksum.Sum
 	part, err := q.h.store.PutPart(q.ctx, &ops.PutPart{
 		Upload: u, Number: number, Body: body, Size: s.n, Also: &sums.set,
@@ -184,6 +184,9 @@ func (q *request) copyPart(u *ops.Upload, number int, src *opened, s span) (*cat
 			return nil
 		},
 	})
+	if err == nil {
+		sums.release(q)
+	}
 	return part, sum, err
 }
 

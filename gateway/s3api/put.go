@@ -35,8 +35,7 @@ func putObject(q *request) error {
 	if alg == checksum.None {
 		alg = defaultAlgorithm
 	}
-	sums := newHashing(alg, body.claim.Algorithm)
-	defer sums.release()
+	sums := q.newHashing(alg, body.claim.Algorithm)
 	var sum checksum.Sum
 	o, err := q.h.store.Put(q.ctx, &ops.Put{
 		Container: c, Name: q.key, Body: body, Size: body.size,
@@ -52,6 +51,8 @@ func putObject(q *request) error {
 	if err != nil {
 		return body.explain(err)
 	}
+	sums.release(q)
+	body.release()
 	head := q.w.Header()
 	head["Etag"] = []string{quoteETag(o.ETag)}
 	setChecksum(head, sum)
