@@ -6,8 +6,8 @@
 //
 // # Which protocol
 //
-// A request is Swift's when its path is /v1 or below (no bucket has a name of two
-// letters), or when it is /auth/…, /info, /healthcheck or /crossdomain.xml and
+// A request is Swift's when its path begins with /v1 or another one-digit version
+// (no bucket has a name of two letters), or when it is /auth/…, /info, /healthcheck or /crossdomain.xml and
 // carries no S3 signature. Everything else is S3's.
 package gateway
 
@@ -65,8 +65,7 @@ func New(cfg Config) *Handler {
 	h := &Handler{cfg: cfg}
 	// Paths are the protocols' own: nothing may clean or decode them.
 	r := mux.NewRouter().SkipClean(true).UseEncodedPath()
-	r.Path("/v1").Handler(cfg.Swift)
-	r.PathPrefix("/v1/").Handler(cfg.Swift)
+	r.MatcherFunc(versioned).Handler(cfg.Swift)
 	for _, path := range []string{"/auth/v1.0", "/info", "/healthcheck", "/crossdomain.xml"} {
 		r.Path(path).MatcherFunc(unsigned).Handler(cfg.Swift)
 	}
@@ -77,6 +76,13 @@ func New(cfg Config) *Handler {
 	r.MethodNotAllowedHandler = cfg.S3
 	h.router = r
 	return h
+}
+
+// versioned reports whether a path begins with a version of Swift's API, known or
+// not: "/v" and a digit.
+func versioned(r *http.Request, _ *mux.RouteMatch) bool {
+	p := r.URL.Path
+	return len(p) >= 3 && p[:2] == "/v" && p[2] >= '0' && p[2] <= '9' && (len(p) == 3 || p[3] == '/')
 }
 
 // unsigned reports whether a request carries no S3 signature.

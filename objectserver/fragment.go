@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"time"
 
 	"ringfort/internal/blob"
 	"ringfort/internal/catalog"
@@ -255,8 +256,7 @@ func (s *Server) dropPrefix(ctx context.Context, prefix []byte) error {
 		b.Discard()
 		return errors.Join(err, ctx.Err())
 	}
-	s.vol.CommitLazy(b)
-	return ctx.Err()
+	return errors.Join(ctx.Err(), s.vol.Commit(context.WithoutCancel(ctx), b))
 }
 
 // after returns the smallest key that is greater than all with the prefix.
@@ -326,4 +326,25 @@ func fragmentAt(it *volume.Iter) (f Fragment, err error) {
 		Name: name, Coding: catalog.Coding{K: h[1], M: h[2]}, File: h[0] == inFile,
 		Policy: binary.BigEndian.Uint32(h[3:]), Size: int64(binary.BigEndian.Uint64(h[7:])),
 	}, nil
+}
+
+// Reconcile deletes files of fragments that have no index entry and were begun
+// before a time: what a crash left between the file and its entry. It returns how
+// many it deleted.
+func (s *Server) Reconcile(ctx context.Context, before time.Time) (n int, err error) {
+	err = s.files.Walk(ctx, 0, func(name fragfile.Name) error {
+		if !name.Blob.Group.Time().Before(before) {
+			return nil
+		}
+		if known, err := s.vol.Has(spaceFragments, fragmentKey(name)); err != nil || known {
+			return err
+		}
+		err := s.files.Remove(name)
+		if errs.Is(err, errs.NotFound) {
+			return nil
+		}
+		n++
+		return err
+	}, nil)
+	return n, err
 }

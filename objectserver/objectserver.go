@@ -16,6 +16,8 @@
 //     that whoever is reading it can end, and is then deleted.
 //   - A group that was replaced without being known chosen becomes a suspect: a
 //     sweeper has to ask the key's other devices first (Suspects).
+//   - A file without an index entry, left by a crash between the two, is deleted
+//     by Reconcile.
 //
 // # Crash and concurrency
 //

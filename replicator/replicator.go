@@ -50,6 +50,9 @@ type Device interface {
 	// begun before a time and that no record on the device names, from the
 	// position start on, until fn answers false.
 	Groups(start []byte, before time.Time, fn func(at []byte, g Group) bool) error
+	// Reconcile deletes files that a crash left without an index entry and that
+	// were begun before a time, and returns how many.
+	Reconcile(ctx context.Context, before time.Time) (int, error)
 }
 
 // Gateway is what the replicator needs of the operations.
@@ -139,6 +142,11 @@ func (r *Replicator) Round(ctx context.Context) {
 		r.report(ctx, "suspects were not swept", r.suspects(ctx, d))
 		if orphans {
 			r.report(ctx, "orphans were not swept", r.sweepOrphans(ctx, d))
+			n, err := d.Reconcile(ctx, r.cfg.Now().Add(-r.cfg.OrphanAge))
+			r.report(ctx, "files without an entry were not deleted", err)
+			if n > 0 {
+				r.cfg.Log.Info("files without an entry were deleted", "files", n)
+			}
 		}
 	}
 }

@@ -195,7 +195,7 @@ a node does not answer or a device is out of service.`,
 
 func printStatus(out io.Writer, r *node.Report) {
 	for _, p := range r.Policies {
-		fmt.Fprintf(out, "policy %s  %s  any %s may fail for reads, %s for writes\n", p.Name, p.Spec, devices(p.SurvivesReads), devices(p.SurvivesWrites))
+		fmt.Fprintf(out, "policy %s  %s  %s\n", p.Name, p.Spec, survives(p.SurvivesReads, p.SurvivesWrites))
 	}
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "\nNODE\tDEVICE\tSTATE\tFREE\tTOTAL\tDIRECTORY")

@@ -127,6 +127,7 @@ func applyConfig(c *cobra.Command, f *serverFlags, cfg *node.Config) (string, er
 	cc := &node.ClusterConfig{ID: sec.Cluster, Tokens: []byte(sec.Tokens), Address: nc.Peer}
 	cc.Gateway = len(nc.Roles) == 0 || slices.Contains(nc.Roles, "gateway")
 	cc.Storage = len(nc.Roles) == 0 || slices.Contains(nc.Roles, "storage")
+	f.storageOnly = !cc.Gateway
 	if cc.Secret, err = sec.placement(); err != nil {
 		return "", err
 	}

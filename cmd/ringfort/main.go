@@ -20,8 +20,17 @@ func main() {
 	root := newRoot()
 	if err := root.Execute(); err != nil {
 		fmt.Fprintln(os.Stderr, "ringfort:", err)
-		os.Exit(max(1, ringcmd.ExitStatus(err)))
+		os.Exit(exitStatus(root, err))
 	}
+}
+
+// exitStatus is 1 for a failed command; the ring commands tell a warning from an
+// error.
+func exitStatus(root *cobra.Command, err error) int {
+	if c, _, ferr := root.Find(os.Args[1:]); ferr == nil && c.Parent() != nil && c.Parent().Name() == "ring" {
+		return ringcmd.ExitStatus(err)
+	}
+	return 1
 }
 
 func newRoot() *cobra.Command {

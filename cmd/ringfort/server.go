@@ -27,6 +27,7 @@ type serverFlags struct {
 	region, domains          string
 	readyFile                string
 	logLevel, logFormat      string
+	storageOnly              bool // by the configuration file's roles
 }
 
 func newServer() *cobra.Command {
@@ -48,7 +49,7 @@ they are not set, keys are generated at the first start and printed once.`,
 		RunE: func(c *cobra.Command, args []string) error { return runServer(c, &f, args) },
 	}
 	c.Flags().StringVar(&f.listen, "listen", "127.0.0.1:9000", "address for plain HTTP")
-	c.Flags().StringVar(&f.listenTLS, "listen-tls", "", "address for TLS (default: the port after --listen's, with --tls-cert)")
+	c.Flags().StringVar(&f.listenTLS, "listen-tls", "", "address for TLS (default: a free port on the host of --listen; needs --tls-cert)")
 	c.Flags().StringVar(&f.admin, "listen-admin", "", "address for health, metrics and administration (default: a free port on 127.0.0.1, or 9001 when --listen is on 9000)")
 	c.Flags().StringVar(&f.tlsCert, "tls-cert", "", "PEM file with the certificate chain")
 	c.Flags().StringVar(&f.tlsKey, "tls-key", "", "PEM file with its key")
@@ -57,7 +58,7 @@ they are not set, keys are generated at the first start and printed once.`,
 	c.Flags().StringVar(&f.region, "region", "", "the only region accepted in signatures (default: any)")
 	c.Flags().StringVar(&f.domains, "domains", "", "comma-separated domains for virtual-hosted buckets")
 	c.Flags().StringVar(&f.readyFile, "ready-file", "", "file to write the endpoints into, as JSON, when ready")
-	c.Flags().StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error; can be changed live with `ringfort log-level`")
+	c.Flags().StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error; 'ringfort log-level' changes it live")
 	c.Flags().StringVar(&f.logFormat, "log-format", "text", "text or json")
 	return c
 }
@@ -147,19 +148,21 @@ func listen(ctx context.Context, f *serverFlags, peerAddress string) (l node.Lis
 		}
 		return x, nil
 	}
-	if l.HTTP, err = open(f.listen, "--listen"); err != nil {
-		return l, err
-	}
 	if (f.tlsCert == "") != (f.tlsKey == "") {
 		return l, errors.New("--tls-cert and --tls-key go together")
 	}
-	if f.tlsCert != "" {
+	if !f.storageOnly {
+		if l.HTTP, err = open(f.listen, "--listen"); err != nil {
+			return l, err
+		}
+	}
+	if f.tlsCert != "" && !f.storageOnly {
 		cert, err := tls.LoadX509KeyPair(f.tlsCert, f.tlsKey)
 		if err != nil {
 			return l, fmt.Errorf("--tls-cert, --tls-key: %w", err)
 		}
 		l.TLS = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
-		if l.HTTPS, err = open(besides(f.listenTLS, l.HTTP, 1), "--listen-tls"); err != nil {
+		if l.HTTPS, err = open(besides(f.listenTLS, l.HTTP), "--listen-tls"); err != nil {
 			return l, err
 		}
 	}
@@ -172,9 +175,8 @@ func listen(ctx context.Context, f *serverFlags, peerAddress string) (l node.Lis
 	return l, err
 }
 
-// besides returns the address given, or one on the host of l: on a fixed port
-// near to a fixed one, or on any if l's was chosen by the system.
-func besides(given string, l net.Listener, step int) string {
+// besides returns the address given, or a free port on the host of l.
+func besides(given string, l net.Listener) string {
 	if given != "" {
 		return given
 	}
@@ -210,7 +212,10 @@ type endpoints struct {
 }
 
 func endpointsOf(l *node.Listeners) endpoints {
-	e := endpoints{S3: "http://" + l.HTTP.Addr().String(), Admin: "http://" + l.Admin.Addr().String(), PID: os.Getpid()}
+	e := endpoints{Admin: "http://" + l.Admin.Addr().String(), PID: os.Getpid()}
+	if l.HTTP != nil {
+		e.S3 = "http://" + l.HTTP.Addr().String()
+	}
 	if l.HTTPS != nil {
 		e.TLS = "https://" + l.HTTPS.Addr().String()
 	}
@@ -249,15 +254,19 @@ const endpointsFile = "endpoints.json"
 func greet(w io.Writer, n *node.Node, e endpoints) {
 	root, generated := n.Root()
 	fmt.Fprintf(w, "Ringfort %s\n\n", versionText())
-	fmt.Fprintf(w, "  S3 and Swift   %s\n", e.S3)
+	if e.S3 != "" {
+		fmt.Fprintf(w, "  S3 and Swift   %s\n", e.S3)
+	}
 	if e.TLS != "" {
 		fmt.Fprintf(w, "                 %s\n", e.TLS)
 	}
-	fmt.Fprintf(w, "  Swift login    %s/auth/v1.0, user %s:%s\n", e.S3, root.Account, root.AccessKey)
+	if e.S3 != "" {
+		fmt.Fprintf(w, "  Swift login    %s/auth/v1.0, user %s:%s\n", e.S3, root.Account, root.AccessKey)
+	}
 	fmt.Fprintf(w, "  Admin          %s  (/metrics, /health/ready)\n", e.Admin)
 	for _, p := range n.Policies() {
-		fmt.Fprintf(w, "  Policy         %s: %v; any %s may fail for reads, %s for writes\n", p.Name, p.Spec,
-			devices(p.Spec.SurvivesReads(n.ListingReplicas())), devices(p.Spec.SurvivesWrites(n.ListingReplicas())))
+		fmt.Fprintf(w, "  Policy         %s: %v; %s\n", p.Name, p.Spec,
+			survives(p.Spec.SurvivesReads(n.ListingReplicas()), p.Spec.SurvivesWrites(n.ListingReplicas())))
 	}
 	for _, d := range n.Devices() {
 		if d.Problem != "" {
@@ -270,11 +279,29 @@ func greet(w io.Writer, n *node.Node, e endpoints) {
 	default:
 		fmt.Fprintf(w, "\n  Access key     %s\n", root.AccessKey)
 	}
+	if e.S3 == "" {
+		return
+	}
 	secret := "SECRET"
 	if n.Fresh() && generated {
 		secret = root.Secret
 	}
 	fmt.Fprintf(w, "\nTry:\n\n  AWS_ACCESS_KEY_ID=%s AWS_SECRET_ACCESS_KEY=%s \\\n    aws --endpoint-url %s s3 mb s3://first\n\n", root.AccessKey, secret, e.S3)
+}
+
+// survives says how many failures a policy survives.
+func survives(reads, writes int) string {
+	if reads == 0 {
+		return "survives no failure of a device"
+	}
+	if reads == writes {
+		return fmt.Sprintf("survives the failure of any %s", devices(reads))
+	}
+	w := "none"
+	if writes > 0 {
+		w = "any " + devices(writes)
+	}
+	return fmt.Sprintf("reads survive the failure of any %s, writes of %s", devices(reads), w)
 }
 
 func devices(n int) string {

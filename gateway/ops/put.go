@@ -5,7 +5,9 @@ import (
 	"context"
 	"crypto/md5"
 	"encoding/hex"
+	"errors"
 	"io"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/cespare/xxhash/v2"
@@ -26,6 +28,8 @@ func checkName(name string) error {
 		return errs.New("ops", errs.Invalid, "the object's name is empty")
 	case len(name) > MaxNameBytes:
 		return errs.New("ops", errs.TooLarge, "the object's name is %d bytes long, more than %d", len(name), MaxNameBytes)
+	case strings.IndexByte(name, 0) >= 0: // it separates names in the rows of uploads and parts
+		return errs.New("ops", errs.Invalid, "the object's name holds a NUL byte")
 	case !utf8.ValidString(name):
 		return errs.New("ops", errs.Invalid, "the object's name is not UTF-8")
 	}
@@ -320,17 +324,30 @@ func (s *Service) deliverRow(ctx context.Context, o *catalog.Object, r *register
 }
 
 // putContainerRows is putRows for a container. A device that was away when the
-// container was made refuses its rows: it is given the container's record then.
+// container was made, or when it was made again, refuses its rows. That is one
+// device's word: the container's register decides, and if it is live the device
+// is given its record and the rows once more.
 func (s *Service) putContainerRows(ctx context.Context, h keyhash.Hash, l peer.Listing, rows []catalog.Row) error {
 	place := s.cluster.Container(h)
 	err := s.putRows(ctx, peer.Containers, place, l, rows)
-	if !errs.Is(err, errs.Unavailable) {
+	if !errs.Is(err, errs.Unavailable) && !errs.Is(err, errs.NoBucket) {
 		return err
 	}
-	if serr := s.proposer.Spread(ctx, s.containerKey(h).quorum); serr != nil {
+	r, serr := s.proposer.Spread(ctx, s.containerKey(h).quorum)
+	if serr != nil {
 		return err
 	}
-	return s.putRows(ctx, peer.Containers, place, l, rows)
+	c, cerr := liveContainer(r)
+	switch {
+	case cerr != nil:
+		return cerr
+	case c == nil || c.Incarnation != l.Incarnation:
+		return errs.New("ops.putRows", errs.NoBucket, "the container was deleted meanwhile")
+	}
+	if err = s.putRows(ctx, peer.Containers, place, l, rows); errs.Is(err, errs.NoBucket) {
+		return errs.Wrap("ops.putRows", errs.Unavailable, err) // it is live, whatever a device thinks
+	}
+	return err
 }
 
 // rowOf is the row that shows an object's record.
@@ -434,7 +451,7 @@ func (s *Service) Modify(ctx context.Context, c *catalog.Container, name string,
 			}
 			return r, nil
 		})
-		if err == errNeedBytes {
+		if errors.Is(err, errNeedBytes) {
 			if data, err = s.proposer.Read(ctx, k.forReading(), true); err != nil {
 				return nil, err
 			}
@@ -447,4 +464,5 @@ func (s *Service) Modify(ctx context.Context, c *catalog.Container, name string,
 	}
 }
 
-var errNeedBytes = errs.New("ops.Modify", errs.Conflict, "the object's bytes are needed")
+// errNeedBytes ends an attempt of Modify that has not the record's bytes at hand.
+var errNeedBytes = errors.New("the object's bytes are needed")

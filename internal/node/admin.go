@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/pprof"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -38,7 +39,7 @@ type Report struct {
 // Err says whether all is well.
 func (r *Report) Err() error {
 	if len(r.Missing) > 0 {
-		return errs.New("status", errs.Unavailable, "%d nodes do not answer", len(r.Missing))
+		return errs.New("status", errs.Unavailable, "not answering: %s", strings.Join(r.Missing, ", "))
 	}
 	for _, n := range r.Nodes {
 		for _, d := range n.Devices {
@@ -92,8 +93,8 @@ func (n *Node) rootOnly(next http.HandlerFunc) http.HandlerFunc {
 	}
 }
 
-// serveReady answers 200 while the node takes requests and enough devices are in
-// service for them.
+// serveReady answers 200 while the node takes requests. A device out of service is
+// no reason to take the node out of a balancer: others hold what it held.
 func (n *Node) serveReady(w http.ResponseWriter, _ *http.Request) {
 	if !n.ready.on.Load() {
 		http.Error(w, "not ready: starting or stopping", http.StatusServiceUnavailable)
@@ -150,6 +151,16 @@ func (n *Node) Status(ctx context.Context) *Report {
 		})
 	}
 	wg.Wait()
+	var rows int64
+	for _, x := range rep.Nodes {
+		for _, d := range x.Devices {
+			rows += d.Uploads
+		}
+	}
+	// Each upload has a row on every device of its container's listing.
+	rep.Uploads = (rows + int64(n.ListingReplicas()) - 1) / int64(n.ListingReplicas())
+	slices.SortFunc(rep.Nodes, func(a, b *peer.NodeStatus) int { return strings.Compare(a.Name, b.Name) })
+	slices.Sort(rep.Missing)
 	return rep
 }
 

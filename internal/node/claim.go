@@ -54,7 +54,7 @@ func readClaim(dir string) (*claim, error) {
 
 // writeClaim claims an empty directory, durably.
 func writeClaim(dir string, c *claim) error {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return errs.Wrap("node.writeClaim", errs.Unavailable, err)
 	}
 	c.Format, c.Mount = 1, isMount(dir)
@@ -62,7 +62,7 @@ func writeClaim(dir string, c *claim) error {
 	if err != nil {
 		return err
 	}
-	return writeFileSync(filepath.Join(dir, claimFile), append(b, '\n'), 0o644)
+	return writeFileSync(filepath.Join(dir, claimFile), append(b, '\n'), 0o600)
 }
 
 // writeFileSync replaces a file so that it is whole before or after a crash.

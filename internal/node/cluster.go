@@ -52,6 +52,27 @@ func (r *Rings) Validate() error {
 		}
 		seen[p.Name], index[p.Index] = true, true
 	}
+	return r.sameIDs()
+}
+
+// sameIDs reports a device that has different ids in different rings: gateways
+// would disagree on which devices hold a key.
+func (r *Rings) sameIDs() error {
+	ids := map[ring.UUID]ring.DeviceID{}
+	uuids := map[ring.DeviceID]ring.UUID{}
+	for _, x := range r.all() {
+		for _, d := range x.Devices() {
+			if id, ok := ids[d.UUID]; ok && id != d.ID {
+				return errs.New("node.Rings", errs.Invalid,
+					"device %v is %v in one ring and %v in another: build all rings with the same ids (ringfort ring add --id)", d.UUID, id, d.ID)
+			}
+			if u, ok := uuids[d.ID]; ok && u != d.UUID {
+				return errs.New("node.Rings", errs.Invalid,
+					"id %v is device %v in one ring and %v in another: build all rings with the same ids (ringfort ring add --id)", d.ID, u, d.UUID)
+			}
+			ids[d.UUID], uuids[d.ID] = d.ID, d.UUID
+		}
+	}
 	return nil
 }
 
@@ -67,13 +88,14 @@ type cluster struct {
 	nodes map[string]peer.Node
 	// devices are those of each ring, made once.
 	devices map[*ring.Ring]map[ring.DeviceID]ops.Device
+	names   map[string]string // of nodes, by address
 }
 
 var _ ops.Cluster = (*cluster)(nil)
 
 func newCluster(rings *Rings, local *Local, self string, client func(string) peer.Node) *cluster {
 	c := &cluster{rings: rings, local: local, self: self, client: client,
-		nodes: map[string]peer.Node{}, devices: map[*ring.Ring]map[ring.DeviceID]ops.Device{}}
+		nodes: map[string]peer.Node{}, devices: map[*ring.Ring]map[ring.DeviceID]ops.Device{}, names: map[string]string{}}
 	for _, p := range rings.Policies {
 		c.policies = append(c.policies, ops.Policy{Name: p.Name, Index: p.Index, Spec: p.Spec, Default: p.Default})
 		c.addDevices(p.Ring)
@@ -89,6 +111,7 @@ func (c *cluster) addDevices(r *ring.Ring) {
 	}
 	m := make(map[ring.DeviceID]ops.Device)
 	for _, d := range r.Devices() {
+		c.names[d.Address] = d.Node
 		x := ops.Device{ID: d.ID, Near: c.local.devices[d.ID] != nil}
 		if x.Near {
 			x.Node = c.local
@@ -184,7 +207,7 @@ func (c *cluster) named() map[string]peer.Node {
 	defer c.mu.Unlock()
 	m := map[string]peer.Node{c.local.name: c.local}
 	for address, n := range c.nodes {
-		m[address] = n
+		m[c.names[address]] = n
 	}
 	return m
 }

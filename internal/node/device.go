@@ -148,7 +148,7 @@ func (d *device) leave() { d.calls.Add(-1) }
 
 func (d *device) close() error {
 	d.mu.Lock()
-	s := d.running
+	s, failed := d.running, d.why != ""
 	d.running = nil
 	if d.why == "" {
 		d.why = "the node is stopping"
@@ -159,7 +159,10 @@ func (d *device) close() error {
 	}
 	s.stop()
 	s.done.Wait()
-	return s.volume.Close()
+	if err := s.volume.Close(); !failed {
+		return err
+	}
+	return nil // it was told when it failed
 }
 
 // status describes the device.
@@ -173,6 +176,11 @@ func (d *device) status() peer.DeviceStatus {
 	}
 	if u, err := vfs.Default().GetDiskUsage(d.dir); err == nil {
 		st.TotalBytes, st.FreeBytes = u.TotalBytes, u.AvailBytes
+	}
+	if st.Problem == "" && s != nil {
+		if n, err := s.container.Uploads(); err == nil {
+			st.Uploads = n
+		}
 	}
 	return st
 }

@@ -105,6 +105,7 @@ type Node struct {
 	stop    context.CancelFunc
 	ready   readiness
 	started time.Time
+	closing sync.Once
 }
 
 func (c *Config) fill() {
@@ -220,7 +221,11 @@ func (n *Node) identifyMember() (*identity, error) {
 			continue
 		}
 		dev := &device{id: d.ID, uuid: cl.UUID, dir: dir}
-		dev.why, _ = problem(dir, cl)
+		if dev.why, _ = problem(dir, cl); dev.why == "" {
+			if err := sameRings(dir, c.Rings); err != nil {
+				return nil, err
+			}
+		}
 		id.devices = append(id.devices, dev)
 	}
 	if len(id.devices) == 0 {
@@ -351,8 +356,14 @@ func (n *Node) Serve(ctx context.Context, l Listeners) error {
 	return err
 }
 
-// Close stops the background work and the devices.
+// Close stops the background work and the devices. A second call does nothing.
 func (n *Node) Close() error {
+	var err error
+	n.closing.Do(func() { err = n.close() })
+	return err
+}
+
+func (n *Node) close() error {
 	if n.stop != nil {
 		n.stop()
 	}

@@ -110,3 +110,13 @@ func (r *replicated) Groups(start []byte, before time.Time, fn func([]byte, repl
 		return fn(at, replicator.Group{Owner: f.Name.Owner, Group: f.Name.Blob.Group, Policy: f.Policy})
 	})
 }
+
+// Reconcile implements replicator.Device.
+func (r *replicated) Reconcile(ctx context.Context, before time.Time) (int, error) {
+	s, done, err := r.d.use()
+	if err != nil {
+		return 0, err
+	}
+	defer done()
+	return s.objects.Reconcile(ctx, before)
+}

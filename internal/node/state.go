@@ -2,6 +2,7 @@ package node
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"time"
@@ -123,3 +124,47 @@ func newestState(dirs []string) (*state, error) {
 	}
 	return newest, nil
 }
+
+var keyRings = []byte("rings")
+
+// sameRings remembers on a device which rings it holds data by, and refuses
+// others: this version moves no data when a ring changes, so a changed ring would
+// look for it where it is not.
+func sameRings(dir string, rings *Rings) error {
+	now := map[string]string{"account": ringName(rings.Account), "container": ringName(rings.Container)}
+	for _, p := range rings.Policies {
+		now["policy "+p.Name] = ringName(p.Ring)
+	}
+	db, err := openState(dir)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	return db.Update(func(tx *bbolt.Tx) error {
+		bucket, err := tx.CreateBucketIfNotExists(bucketNode)
+		if err != nil {
+			return err
+		}
+		was := map[string]string{}
+		if b := bucket.Get(keyRings); b != nil {
+			if err := json.Unmarshal(b, &was); err != nil {
+				return errs.Wrap("node.Open", errs.Corrupt, err)
+			}
+		}
+		for name, ring := range now {
+			if was[name] != "" && was[name] != ring {
+				return errs.New("node.Open", errs.Invalid,
+					"the ring of %s is %s, and the data on %s was placed by %s: this version does not move data, so start with the ring that it was placed by",
+					name, ring, dir, was[name])
+			}
+			was[name] = ring
+		}
+		b, err := json.Marshal(was)
+		if err != nil {
+			return err
+		}
+		return bucket.Put(keyRings, b)
+	})
+}
+
+func ringName(r *ring.Ring) string { return fmt.Sprintf("%v epoch %d", r.ID(), r.Epoch()) }

@@ -81,7 +81,7 @@ func appendDevice(b []byte, d *DeviceStatus) []byte {
 	b = wire.AppendString(b, d.Path)
 	b = wire.AppendString(b, d.State)
 	b = wire.AppendString(b, d.Problem)
-	for _, n := range [...]uint64{d.TotalBytes, d.FreeBytes, uint64(d.Keys), uint64(d.Notes)} {
+	for _, n := range [...]uint64{d.TotalBytes, d.FreeBytes, uint64(d.Uploads)} {
 		b = binary.AppendUvarint(b, n)
 	}
 	return b
@@ -113,6 +113,6 @@ func readDevice(r *wire.Reader) DeviceStatus {
 	copy(d.UUID[:], r.Fixed(len(d.UUID)))
 	d.Path, d.State, d.Problem = r.String(), r.String(), r.String()
 	d.TotalBytes, d.FreeBytes = r.Uvarint(), r.Uvarint()
-	d.Keys, d.Notes = int64(r.Uvarint()), int64(r.Uvarint())
+	d.Uploads = int64(r.Uvarint())
 	return d
 }

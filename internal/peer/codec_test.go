@@ -135,7 +135,7 @@ func (g gen) status() *NodeStatus {
 	s.Devices = list(g, func() DeviceStatus {
 		return DeviceStatus{
 			Device: ring.DeviceID(g.n(1<<32 - 1)), UUID: [16]byte(g.key()), Path: g.string(), State: g.string(),
-			Problem: g.string(), TotalBytes: g.n(1<<64 - 1), FreeBytes: g.n(1<<64 - 1), Keys: g.size(), Notes: g.size(),
+			Problem: g.string(), TotalBytes: g.n(1<<64 - 1), FreeBytes: g.n(1<<64 - 1), Uploads: g.size(),
 		}
 	})
 	return s

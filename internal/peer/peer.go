@@ -125,7 +125,9 @@ type ListingStats struct {
 type Rows interface {
 	// PutRows stores rows, at most MaxPage, each if it is newer than what is held.
 	// A container whose register on this device does not say Live with this
-	// incarnation is answered with errs.NoBucket, and nothing is stored.
+	// incarnation is answered with errs.NoBucket, one that this device has no
+	// record of with errs.Unavailable: both are one device's word, and nothing is
+	// stored.
 	PutRows(ctx context.Context, t Target, s Service, l Listing, rows []catalog.Row) error
 	// ListRows returns a page of current names. It may be shorter than asked for,
 	// though never empty, where More says that names follow.
@@ -191,8 +193,7 @@ type DeviceStatus struct {
 	Problem    string // why, in words, if not in service
 	TotalBytes uint64
 	FreeBytes  uint64
-	Keys       int64 // live records
-	Notes      int64 // rows not known to be delivered
+	Uploads    int64 // rows of unfinished multipart uploads
 }
 
 // NodeStatus describes a node.

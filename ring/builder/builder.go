@@ -196,26 +196,30 @@ func (b *Builder) find(id ring.DeviceID) *member {
 	return nil
 }
 
-// Add adds a device under a new id, which it returns; d.ID must be 0. It takes
-// part from the next rebalance on. A device with the UUID of another one is
+// Add adds a device and returns its id: the next one, or d.ID if that is not 0,
+// for a device that has an id in another ring of the cluster already. An id that
+// was given before, or may have been, is refused. The device takes part from the
+// next rebalance on. A device with the UUID of another one is
 // refused as Exists; a node that would stand in two zones or at two addresses,
 // as Invalid.
 func (b *Builder) Add(d ring.Device) (ring.DeviceID, error) {
 	const op = "add device"
-	if d.ID != 0 {
-		return 0, errs.New(op, errs.Invalid, "%s already has an id: ids are given by the builder and never used again", d.ID)
+	if d.ID != 0 && d.ID < b.nextID {
+		return 0, errs.New(op, errs.Invalid, "id %s was given before: an id is never used again, and the next one is %s", d.ID, b.nextID)
 	}
 	if len(b.devices) >= ring.MaxDevices {
 		return 0, errs.New(op, errs.Invalid, "a ring has at most %d devices", ring.MaxDevices)
 	}
-	if b.nextID == math.MaxUint32 {
+	if d.ID == 0 {
+		d.ID = b.nextID
+	}
+	if d.ID == math.MaxUint32 {
 		return 0, errs.New(op, errs.Invalid, "all device ids have been used")
 	}
-	d.ID = b.nextID
 	if err := b.admit(&d); err != nil {
 		return 0, errs.Wrap(op, errs.Other, err)
 	}
-	b.nextID++
+	b.nextID = d.ID + 1
 	return d.ID, nil
 }
 

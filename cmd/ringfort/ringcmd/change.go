@@ -85,7 +85,7 @@ func parseOverload(s string) (float64, error) {
 
 func (e *env) add() *cobra.Command {
 	var d ring.Device
-	var uuid string
+	var uuid, givenID string
 	c := &cobra.Command{
 		Use:   "add FILE --node NAME --address HOST:PORT --weight W",
 		Short: "add a device; the next rebalance gives it partitions",
@@ -104,6 +104,11 @@ func (e *env) add() *cobra.Command {
 			}
 			if err != nil {
 				return err
+			}
+			if givenID != "" {
+				if d.ID, err = parseID(givenID); err != nil {
+					return err
+				}
 			}
 			var id ring.DeviceID
 			err = e.change(args[0], func(b *builder.Builder) (err error) {
@@ -124,6 +129,7 @@ func (e *env) add() *cobra.Command {
 	f.StringVar(&d.Address, "address", "", "host:port where that process listens for its peers")
 	f.Float64Var(&d.Weight, "weight", 0, "its share, relative to the others: its size in GB is a good one")
 	f.StringVar(&uuid, "uuid", "", "the uuid on the device; a random one if not given")
+	f.StringVar(&givenID, "id", "", "its id in the cluster's other rings; a new one if not given")
 	f.StringVar(&d.Meta, "meta", "", "any text, like a serial number")
 	return c
 }

@@ -298,7 +298,10 @@ func (f *Fake) PutRows(ctx context.Context, t peer.Target, s peer.Service, l pee
 
 func (f *Fake) checkContainer(t peer.Target, l *peer.Listing) error {
 	st := f.registers[registerKey{t.Device, peer.Containers, l.Key}]
-	if st != nil && st.Record != nil && !st.Record.Tombstone {
+	if st == nil || st.Record == nil {
+		return errs.New("peertest.PutRows", errs.Unavailable, "no record of the container on this device")
+	}
+	if !st.Record.Tombstone {
 		c, err := catalog.DecodeContainer(st.Record.Value)
 		if err != nil {
 			return err
@@ -534,7 +537,7 @@ func (f *Fake) Status(ctx context.Context) (*peer.NodeStatus, error) {
 		Epochs: map[string]uint64{"objects": 7, "containers": 1},
 		Devices: []peer.DeviceStatus{{
 			Device: 1, UUID: [16]byte{1, 2, 3}, Path: "/srv/1", State: "in service",
-			TotalBytes: 1 << 40, FreeBytes: 1 << 39, Keys: int64(len(f.registers)),
+			TotalBytes: 1 << 40, FreeBytes: 1 << 39, Uploads: int64(len(f.tables)),
 		}},
 	}, nil
 }

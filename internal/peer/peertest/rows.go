@@ -54,7 +54,7 @@ func (x *suite) rowsNeedTheirContainer(t *testing.T) {
 	rows := []catalog.Row{x.row("b", 1)}
 
 	absent := peer.Listing{Key: x.key(), Incarnation: c.listing.Incarnation, Table: catalog.Objects}
-	wantKind(t, x.node.PutRows(x.ctx(t), x.Target(peer.Containers, absent.Key), peer.Containers, absent, rows), errs.NoBucket)
+	wantKind(t, x.node.PutRows(x.ctx(t), x.Target(peer.Containers, absent.Key), peer.Containers, absent, rows), errs.Unavailable)
 	other := c.listing
 	other.Incarnation[0]++
 	wantKind(t, x.node.PutRows(x.ctx(t), c.target, peer.Containers, other, rows), errs.NoBucket)
