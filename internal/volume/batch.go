@@ -29,8 +29,14 @@ type Batch struct {
 	// Guarded by the lane's mutex once committed.
 	state batchState
 	lazy  bool
-	left  bool       // the committer has gone: the writer gives the batch back
-	done  chan error // of capacity 1
+	left  bool        // the committer has gone: the writer gives the batch back
+	done  chan result // of capacity 1
+}
+
+// result is what a committer is told.
+type result struct {
+	err  error
+	left bool // the writer still has the batch, and gives it back
 }
 
 type batchState byte

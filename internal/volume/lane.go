@@ -34,9 +34,10 @@ type lane struct {
 	mu     sync.Mutex // guards the queue and the batches' states; applyMu is never taken under it
 	cond   sync.Cond  // the writer waits for batches, committers for room or for a copy to end
 	queue  []*Batch
-	bytes  int64 // in the queue
-	idle   bool  // the writer waits
-	waits  int   // committers waiting on cond
+	bytes  int64    // in the queue
+	idle   bool     // the writer waits
+	waits  int      // committers waiting on cond
+	flight []*Batch // taken by the writer and not answered
 	closed bool
 
 	// The writer's own.
@@ -80,6 +81,9 @@ func (l *lane) enqueue(ctx context.Context, b *Batch) error {
 	}
 	if l.closed {
 		return errs.New("volume.Commit", errs.Unavailable, "closed")
+	}
+	if err := l.v.failure(); err != nil {
+		return err // nobody would answer any more
 	}
 	b.state = batchQueued
 	l.queue = append(l.queue, b)
@@ -131,7 +135,7 @@ func (l *lane) abandon(ctx context.Context, b *Batch) (error, bool) {
 		l.cond.Wait() // the writer is copying the caller's memory: microseconds
 	}
 	l.waits--
-	if b.state == batchDone {
+	if b.state == batchDone || b.left {
 		return nil, false
 	}
 	b.left = true
@@ -176,6 +180,7 @@ func (l *lane) take() []*Batch {
 	clear(l.queue[rest:])
 	l.queue = l.queue[:rest]
 	l.bytes -= size
+	l.flight = l.group
 	if l.waits > 0 {
 		l.cond.Broadcast()
 	}
@@ -188,6 +193,7 @@ func (l *lane) finish(group []*Batch, err error) {
 	for _, b := range group {
 		b.state = batchDone
 	}
+	l.flight = nil
 	if l.waits > 0 {
 		l.cond.Broadcast()
 	}
@@ -198,22 +204,52 @@ func (l *lane) finish(group []*Batch, err error) {
 		if b.lazy || b.left {
 			b.release()
 		} else {
-			b.done <- err
+			b.done <- result{err: err}
 			l.woken++
 		}
 	}
 }
 
-// copied says that the writer has done with the committers' memory.
-func (l *lane) copied(group []*Batch) {
+// failAll answers everybody at once when the volume has failed, since the writer
+// may never come back from a hung disk or from an index that cannot flush.
+func (l *lane) failAll(err error) {
 	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, b := range l.flight {
+		// Those that the writer is still copying it will answer itself: see copied.
+		if b.state == batchCopied && !b.lazy && !b.left {
+			b.left = true
+			b.done <- result{err: err, left: true}
+		}
+	}
+	for _, b := range l.queue {
+		b.state = batchDone
+		if b.lazy {
+			b.release()
+		} else {
+			b.done <- result{err: err}
+		}
+	}
+	clear(l.queue)
+	l.queue, l.bytes = l.queue[:0], 0
+	l.cond.Broadcast()
+}
+
+// copied says that the writer has done with the committers' memory. It returns an
+// error if the volume has failed meanwhile.
+func (l *lane) copied(group []*Batch) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.v.failure(); err != nil {
+		return err
+	}
 	for _, b := range group {
 		b.state = batchCopied
 	}
 	if l.waits > 0 {
 		l.cond.Broadcast()
 	}
-	l.mu.Unlock()
+	return nil
 }
 
 // run is the writer.
@@ -272,7 +308,9 @@ func (l *lane) commit(group []*Batch) error {
 	defer pb.Close()
 	frame := l.buffer(h.size())
 	l.encode(&h, group, frame, pb)
-	l.copied(group)
+	if err := l.copied(group); err != nil {
+		return err
+	}
 	if err := l.write(frame); err != nil {
 		return err
 	}

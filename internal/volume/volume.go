@@ -102,7 +102,7 @@ func prepare(cfg Config) (v *Volume, fresh bool, err error) {
 		return nil, false, err
 	}
 	v = &Volume{cfg: cfg, segs: newSegments(cfg.FS, cfg.MaxOpenSegments), closing: make(chan struct{})}
-	v.batches.New = func() any { return &Batch{done: make(chan error, 1)} }
+	v.batches.New = func() any { return &Batch{done: make(chan result, 1)} }
 	v.keys.New = func() any { b := make([]byte, 0, 256); return &b }
 	v.kept[ownSpace] = true
 	for _, s := range cfg.Spaces {
@@ -340,11 +340,9 @@ func (v *Volume) fail(err error) error {
 		if v.cfg.OnFail != nil && v.opened.Load() {
 			go v.cfg.OnFail(e)
 		}
-		go func() {
+		go func() { // not here: the caller may hold any lock
 			for _, l := range v.lanes {
-				l.mu.Lock()
-				l.cond.Broadcast()
-				l.mu.Unlock()
+				l.failAll(e)
 			}
 		}()
 	}
@@ -381,18 +379,19 @@ func (v *Volume) Commit(ctx context.Context, b *Batch) error {
 		b.release()
 		return err
 	}
-	var err error
+	var r result
 	select {
-	case err = <-b.done:
+	case r = <-b.done:
 	case <-ctx.Done():
-		var gone bool
-		if err, gone = l.abandon(ctx, b); gone {
+		if err, gone := l.abandon(ctx, b); gone {
 			return err
 		}
-		err = <-b.done
+		r = <-b.done
 	}
-	b.release()
-	return err
+	if !r.left {
+		b.release()
+	}
+	return r.err
 }
 
 // CommitLazy lets the batch join the next group and does not wait for it; it
