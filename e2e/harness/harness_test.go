@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"flag"
@@ -21,6 +22,9 @@ import (
 // TestMain lets the test binary play the ringfort program, so that the harness can
 // be tested without one.
 func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == "parent" {
+		playParent()
+	}
 	if len(os.Args) > 1 && (os.Args[1] == "server" || os.Args[1] == "cluster") {
 		if err := play(os.Args[1:]); err != nil {
 			os.Stderr.WriteString(err.Error() + "\n")
@@ -39,6 +43,16 @@ func play(args []string) error {
 		return playClusterStart(args[2:])
 	}
 	return playClusterStop(args[2])
+}
+
+// playParent starts a child, tells its id, and waits to be killed.
+func playParent() {
+	cmd := exec.Command("sleep", "60")
+	if err := startTied(cmd, func(error) {}); err != nil {
+		os.Exit(1)
+	}
+	os.Stdout.WriteString(strconv.Itoa(cmd.Process.Pid) + "\n")
+	select {}
 }
 
 // playServer serves nothing but 403, drains on SIGINT, and writes the ready file.
@@ -236,6 +250,29 @@ func TestTrees(t *testing.T) {
 	if n := Lines("a b\nb\nc", "b"); n != 2 {
 		t.Errorf("%d lines, want 2", n)
 	}
+}
+
+// TestTied: what the harness starts ends with it, even when it is killed.
+func TestTied(t *testing.T) {
+	self, err := os.Executable()
+	must(t, err)
+	parent := exec.Command(self, "parent")
+	out, err := parent.StdoutPipe()
+	must(t, err)
+	must(t, parent.Start())
+	line, err := bufio.NewReader(out).ReadString('\n')
+	must(t, err)
+	child, err := strconv.Atoi(strings.TrimSpace(line))
+	must(t, err)
+	if _, err := startTime(child); err != nil {
+		t.Fatalf("the child does not run: %v", err)
+	}
+	must(t, parent.Process.Kill())
+	_ = parent.Wait() // it was killed
+	waitFor(t, killTimeout, "the child to end", func() string { return "" }, func() bool {
+		_, err := startTime(child)
+		return err != nil
+	})
 }
 
 // TestDeadline: waiting for what does not come ends the test it happens in.

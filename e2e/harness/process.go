@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -45,20 +46,37 @@ func startProcess(logPath string, env []string, dir, name string, args ...string
 	fmt.Fprintf(log, "--- %s %s\n", name, strings.Join(args, " "))
 	cmd := exec.Command(name, args...)
 	cmd.Stdout, cmd.Stderr, cmd.Env, cmd.Dir = log, log, env, dir
-	// Its own group: a terminal's Ctrl-C is for the tests, which then stop it.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if err := cmd.Start(); err != nil {
-		return nil, err
-	}
 	p := &process{cmd: cmd, logPath: logPath, done: make(chan struct{})}
-	go func() {
-		err := cmd.Wait()
+	if err := startTied(cmd, func(err error) {
 		p.mu.Lock()
 		p.err = err
 		p.mu.Unlock()
 		close(p.done)
-	}()
+	}); err != nil {
+		return nil, err
+	}
 	return p, nil
+}
+
+// startTied starts cmd so that it ends with this process, however that ends (a
+// test that runs out of time runs no cleanups), and calls ended when it has been
+// waited for. It gets a group of its own: a terminal's Ctrl-C is for the tests,
+// which then stop it.
+func startTied(cmd *exec.Cmd, ended func(error)) error {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	started := make(chan error, 1)
+	go func() {
+		// The kernel ties a child to the thread that made it: this goroutine keeps
+		// its thread until the child has ended.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			ended(cmd.Wait())
+		}
+	}()
+	return <-started
 }
 
 func (p *process) pid() int { return p.cmd.Process.Pid }

@@ -200,6 +200,7 @@ type Job struct {
 	cmd            *exec.Cmd
 	ctx            context.Context
 	cancel         context.CancelFunc
+	ended          chan error // what Wait returned
 	stdout, stderr buffer
 }
 
@@ -234,16 +235,15 @@ func (s *Sandbox) Start(name string, args ...string) *Job {
 }
 
 func (s *Sandbox) start(limit time.Duration, name string, args []string) (*Job, error) {
-	j := &Job{s: s, line: s.line(name, args)}
+	j := &Job{s: s, line: s.line(name, args), ended: make(chan error, 1)}
 	j.ctx, j.cancel = context.WithTimeout(context.Background(), limit)
 	cmd := exec.CommandContext(j.ctx, name, args...)
 	cmd.Stdout, cmd.Stderr, cmd.Env, cmd.Dir = &j.stdout, &j.stderr, s.env, s.Dir
 	// Clients start children of their own: end the whole group.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = 10 * time.Second
 	j.cmd = cmd
-	if err := cmd.Start(); err != nil {
+	if err := startTied(cmd, func(err error) { j.ended <- err }); err != nil {
 		j.cancel()
 		return nil, err
 	}
@@ -252,7 +252,7 @@ func (s *Sandbox) start(limit time.Duration, name string, args []string) (*Job, 
 
 func (j *Job) wait() error {
 	defer j.cancel()
-	err := j.cmd.Wait()
+	err := <-j.ended
 	return errors.Join(err, j.ctx.Err())
 }
 

@@ -4,8 +4,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -78,7 +80,8 @@ type System struct {
 	h         *Harness
 	swiftAuth string
 	swiftUser string
-	launcher  *process // of a cluster whose "start" stays in the foreground
+	launcher  *process     // "ringfort cluster start", which may stay in the foreground
+	dismiss   func() error // ends what [System.guard] started
 	logDir    string
 	env       []string
 }
@@ -258,6 +261,7 @@ type clusterFile struct {
 func (s *System) startCluster(t testing.TB) {
 	t.Helper()
 	binary := s.h.Binary(t)
+	must(t, s.guard(binary))
 	log := filepath.Join(s.logDir, "cluster.log")
 	var err error
 	s.launcher, err = startProcess(log, s.env, s.logDir, binary, "cluster", "start",
@@ -283,6 +287,28 @@ func (s *System) startCluster(t testing.TB) {
 	}
 }
 
+// guard starts a shell that stops the cluster when this process ends without
+// having done so: the cluster's nodes are not its children. The shell waits for
+// the end of its input, whose other end only this process holds.
+func (s *System) guard(binary string) error {
+	const script = `read -r done || exec "$0" cluster stop "$1"`
+	cmd := exec.Command("sh", "-c", script, binary, s.Dir)
+	cmd.Env = s.env
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	input, err := cmd.StdinPipe()
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	s.dismiss = func() error {
+		_, err := io.WriteString(input, "done\n")
+		return errors.Join(err, input.Close(), cmd.Wait())
+	}
+	return nil
+}
+
 // stop ends everything, first kindly and then not, and checks that nothing was
 // left running.
 func (s *System) stop(t testing.TB) {
@@ -300,6 +326,11 @@ func (s *System) stop(t testing.TB) {
 			t.Errorf("%v\n%s", err, n.Log())
 		}
 		if err := n.signal(syscall.SIGKILL, killTimeout); err != nil {
+			t.Error(err)
+		}
+	}
+	if s.dismiss != nil {
+		if err := s.dismiss(); err != nil {
 			t.Error(err)
 		}
 	}
