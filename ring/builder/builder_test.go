@@ -47,7 +47,7 @@ func TestChangesRefused(t *testing.T) {
 		kind errs.Kind
 		err  func() error
 	}{
-		{"already has an id", errs.Invalid, func() error { _, err := b.Add(ring.Device{ID: 9}); return err }},
+		{"was given before", errs.Invalid, func() error { _, err := b.Add(ring.Device{ID: 1}); return err }},
 		{"uuid", errs.Exists, func() error { _, err := b.Add(ring.Device{UUID: ring.UUID{1}}); return err }},
 		{"cannot stand in", errs.Invalid, func() error { _, err := b.Add(ring.Device{Node: "n", Zone: "y", Address: "n:1"}); return err }},
 		{"listens at", errs.Invalid, func() error { _, err := b.Add(ring.Device{Node: "n", Zone: "z", Address: "n:2"}); return err }},
