@@ -28,8 +28,9 @@ const (
 // defaultAlgorithm is what is computed for uploads that name none, as S3 does.
 const defaultAlgorithm = checksum.CRC64NVME
 
-// withChecksum returns meta with a checksum in place of any other.
-func withChecksum(meta catalog.Pairs, s checksum.Sum) catalog.Pairs {
+// withChecksum returns meta with a checksum in place of any other. text is the
+// checksum as s prints it.
+func withChecksum(meta catalog.Pairs, s checksum.Sum, text string) catalog.Pairs {
 	meta = withoutChecksum(meta)
 	if s.IsZero() {
 		return meta
@@ -38,8 +39,20 @@ func withChecksum(meta catalog.Pairs, s checksum.Sum) catalog.Pairs {
 	if s.Type() == checksum.TypeComposite {
 		name += "," + s.Type().String()
 	}
-	return meta.With(metaAlgorithm, name).With(metaSum+lowerName(s.Algorithm()), s.String())
+	// Both go to where "checksum-" would be: sorted, "algorithm" comes before the
+	// name of any.
+	at := 0
+	for at < len(meta) && meta[at].Name < metaSum {
+		at++
+	}
+	out := make(catalog.Pairs, 0, len(meta)+2)
+	out = append(out, meta[:at]...)
+	out = append(out, catalog.Pair{Name: metaAlgorithm, Value: name}, catalog.Pair{Name: metaOf(s.Algorithm()), Value: text})
+	return append(out, meta[at:]...)
 }
+
+// metaOf is where a checksum of an algorithm is kept.
+func metaOf(a checksum.Algorithm) string { return lowerHeader(a)[len("x-amz-"):] }
 
 func withoutChecksum(meta catalog.Pairs) catalog.Pairs {
 	for i := range meta {
@@ -64,7 +77,7 @@ func checksumOf(o *catalog.Object) checksum.Sum {
 	if err != nil {
 		return checksum.Sum{}
 	}
-	s, err := checksum.ParseAny(a, o.Meta.Get(metaSum+lowerName(a)))
+	s, err := checksum.ParseAny(a, o.Meta.Get(metaOf(a)))
 	if err != nil {
 		return checksum.Sum{}
 	}
@@ -72,11 +85,11 @@ func checksumOf(o *catalog.Object) checksum.Sum {
 }
 
 // setChecksum puts a checksum into an answer's headers.
-func setChecksum(h http.Header, s checksum.Sum) {
+func setChecksum(h http.Header, s checksum.Sum, text string) {
 	if s.IsZero() {
 		return
 	}
-	both := [...]string{s.String(), s.Type().String()}
+	both := [...]string{text, s.Type().String()}
 	h[s.Algorithm().Header()] = both[0:1:1]
 	h[checksum.HeaderType] = both[1:2:2]
 }

@@ -226,7 +226,7 @@ func (q *request) finishComplete(o *catalog.Object, parts []catalog.Part, want u
 	if v := q.header("X-Amz-Mp-Object-Size"); v != "" && v != decimal(o.Size) {
 		return refuse("InvalidRequest", "The provided 'x-amz-mp-object-size' header value "+v+" does not match what was computed: "+decimal(o.Size))
 	}
-	o.Meta = withChecksum(o.Meta, sum)
+	o.Meta = withChecksum(o.Meta, sum, sum.String())
 	return nil
 }
 

@@ -208,7 +208,7 @@ func (q *request) rewrite(c *catalog.Container, plan *copyPlan, judge func(*cata
 			return err
 		}
 		sum := checksumOf(o)
-		o.ContentType, o.Meta = plan.contentType, withChecksum(plan.meta, sum)
+		o.ContentType, o.Meta = plan.contentType, withChecksum(plan.meta, sum, sum.String())
 		o.Modified = max(now, o.Modified)
 		return nil
 	})
@@ -230,7 +230,8 @@ func (q *request) copyBytes(c *catalog.Container, src *opened, plan *copyPlan, j
 		Container: c, Name: q.key, Body: body, Size: size,
 		ContentType: plan.contentType, Meta: plan.meta, Also: &sums.set, Judge: judge,
 		Finish: func(o *catalog.Object) error {
-			o.Meta = withChecksum(o.Meta, sums.set.Sum(plan.alg))
+			sum := sums.set.Sum(plan.alg)
+			o.Meta = withChecksum(o.Meta, sum, sum.String())
 			return nil
 		},
 	})

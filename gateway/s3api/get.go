@@ -79,7 +79,7 @@ func (q *request) sendObject(o *catalog.Object, h Handle) error {
 	out := &patient{q: q, begin: func() {
 		q.setObjectHeaders(o)
 		q.overrides()
-		setChecksum(q.w.Header(), sum)
+		setChecksum(q.w.Header(), sum, sum.String())
 		q.beginBody(part, partial, o.Size)
 	}}
 	if body == nil {

@@ -37,6 +37,7 @@ func putObject(q *request) error {
 	}
 	sums := q.newHashing(alg, body.claim.Algorithm)
 	var sum checksum.Sum
+	var text string
 	o, err := q.h.store.Put(q.ctx, &ops.Put{
 		Container: c, Name: q.key, Body: body, Size: body.size,
 		ContentType: contentType, Meta: meta, MD5: body.md5, Also: &sums.set, Judge: judge,
@@ -44,7 +45,8 @@ func putObject(q *request) error {
 			if sum, err = sums.verify(body); err != nil {
 				return err
 			}
-			o.Meta = withChecksum(o.Meta, sum)
+			text = sum.String()
+			o.Meta = withChecksum(o.Meta, sum, text)
 			return nil
 		},
 	})
@@ -55,7 +57,7 @@ func putObject(q *request) error {
 	body.release()
 	head := q.w.Header()
 	head["Etag"] = []string{quoteETag(o.ETag)}
-	setChecksum(head, sum)
+	setChecksum(head, sum, text)
 	q.send(http.StatusOK)
 	return nil
 }

@@ -1,7 +1,6 @@
 package s3api
 
 import (
-	"net"
 	"net/url"
 	"strings"
 	"unicode/utf8"
@@ -96,8 +95,9 @@ func (h *Handler) hostBucket(host string) string {
 	if len(h.domains) == 0 {
 		return ""
 	}
-	if name, _, err := net.SplitHostPort(host); err == nil {
-		host = name
+	// A port, but not a part of an IPv6 address: that ends in a bracket.
+	if at := strings.LastIndexByte(host, ':'); at >= 0 && !strings.HasSuffix(host, "]") {
+		host = host[:at]
 	}
 	host = strings.ToLower(strings.TrimSuffix(host, "."))
 	for _, d := range h.domains {

@@ -7,7 +7,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gorilla/mux"
+
 	"ringfort/internal/catalog"
+	"ringfort/internal/checksum"
 	"ringfort/internal/errs"
 )
 
@@ -331,4 +334,75 @@ func FuzzXML(f *testing.F) {
 		var c createBucketRequest
 		_ = decodeXML(body, "CreateBucketConfiguration", &c)
 	})
+}
+
+func TestHostBucket(t *testing.T) {
+	h := New(Config{Domains: []string{"s3.example.com", ".Other.test."}})
+	for host, want := range map[string]string{
+		"b.s3.example.com": "b", "b.s3.example.com:9000": "b", "B.S3.Example.COM": "b", "a.b.s3.example.com.": "a.b", "x.other.test:1": "x",
+		"s3.example.com": "", "s3.example.com:9000": "", ".s3.example.com": "", "example.com": "", "127.0.0.1:9000": "", "[::1]:9000": "", "[::1]": "", "": "",
+		"bs3.example.com": "",
+	} {
+		if got := h.hostBucket(host); got != want {
+			t.Errorf("%q: %q, want %q", host, got, want)
+		}
+	}
+}
+
+func TestWithChecksum(t *testing.T) {
+	meta := catalog.Pairs{{Name: "a", Value: "1"}, {Name: "checksum-algorithm", Value: "CRC32"}, {Name: "checksum-chosen", Value: "1"}, {Name: "checksum-type", Value: "x"}, {Name: "meta-x", Value: "2"}}
+	sum := checksum.Of(checksum.SHA256, []byte("x"))
+	got := withChecksum(meta, sum, sum.String())
+	want := fmt.Sprint(catalog.Pairs{{Name: "a", Value: "1"}, {Name: "checksum-algorithm", Value: "SHA256"}, {Name: "checksum-sha256", Value: sum.String()}, {Name: "meta-x", Value: "2"}})
+	if fmt.Sprint(got) != want {
+		t.Errorf("%v, want %v", got, want)
+	}
+	if back := checksumOf(&catalog.Object{Meta: got}); back != sum {
+		t.Errorf("read back as %v", back)
+	}
+	if got := withChecksum(meta, checksum.Sum{}, ""); len(got) != 2 {
+		t.Errorf("without: %v", got)
+	}
+	for _, a := range checksum.All() {
+		if metaOf(a) != "checksum-"+strings.ToLower(a.String()) || !strings.EqualFold(lowerHeader(a), a.Header()) {
+			t.Errorf("%v: %s, %s", a, metaOf(a), lowerHeader(a))
+		}
+	}
+}
+
+// BenchmarkRoute is the cost of finding out what a request wants.
+func BenchmarkRoute(b *testing.B) {
+	h := New(Config{Domains: []string{"s3.example.com"}})
+	r, err := http.NewRequest("GET", "http://127.0.0.1:9000/bucket/some/key?x-id=GetObject", nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		q := &request{h: h, r: r}
+		if err := q.parse(); err != nil {
+			b.Fatal(err)
+		}
+		if _, err := h.route(q); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkMux is what a gorilla/mux router before the handler costs: one prefix
+// for all that is not S3, and the rest for S3.
+func BenchmarkMux(b *testing.B) {
+	router := mux.NewRouter().SkipClean(true).UseEncodedPath()
+	nothing := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
+	router.PathPrefix("/v1/").Handler(nothing)
+	router.PathPrefix("/auth/").Handler(nothing)
+	router.PathPrefix("/").Handler(nothing)
+	r, err := http.NewRequest("GET", "http://127.0.0.1:9000/bucket/some/key?x-id=GetObject", nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		router.ServeHTTP(nil, r)
+	}
 }
