@@ -20,7 +20,7 @@ import (
 
 // adminClient speaks to a server's admin listener.
 type adminClient struct {
-	url, accessKey, secret string
+	url string
 }
 
 // flags adds what every command that needs the admin listener takes.
