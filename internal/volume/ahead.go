@@ -77,6 +77,7 @@ func (l *lane) joinAhead(wait bool) error {
 	switch {
 	case err == nil:
 		l.claimed = a.to
+		l.v.stats.zeros.Add(a.to - a.from)
 	case isNoSpace(err): // room will find out, if it matters
 	default:
 		return l.v.fail(err)

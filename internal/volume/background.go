@@ -59,6 +59,7 @@ func (v *Volume) backgroundLoop() {
 		if v.failure() != nil {
 			continue
 		}
+		v.space.full(v) // so that it is known in quiet times too
 		if err := v.noteFlushed(); err != nil {
 			v.cfg.Logger.Warn("reading the flushed position", "volume", v.cfg.Dir, "err", err)
 			continue

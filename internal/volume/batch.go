@@ -113,8 +113,10 @@ func (b *Batch) misuse(what string, args ...any) {
 // copied, except that a head longer than Config.MaxHeadBytes and the tail are the
 // batch's until the commit returns: do not change them before.
 //
-// old is the Ref of the Value that this replaces, zero if there is none. A wrong
-// one harms no data, but space is reclaimed later than it could be.
+// old is the Ref of the Value that this replaces, zero if there is none: of the
+// newest, as it is after all that was committed before, lazily or not. A wrong one
+// cannot harm the entry, but space is reclaimed later than it could be, and an
+// entry that is deleted after that may come back in a Rebuild.
 func (b *Batch) Put(space SpaceID, key, head, tail []byte, old Ref) {
 	op := logOp{kind: opPut, space: space, key: key, head: head, headLen: uint32(len(head))}
 	var spill []byte
@@ -205,8 +207,9 @@ func (b *Batch) DeleteRange(space SpaceID, lo, hi []byte) {
 }
 
 // Add adds deltas to the vector of counters at key, element by element; a missing
-// vector or element is 0. A vector is told from values by how it was made: Put
-// replaces it, and Add to a value replaces the value.
+// vector or element is 0. Put and Delete replace and remove a vector as they do a
+// value; Add to a value replaces the value. Vectors are not rebuilt from the log.
+// One that both lanes add to may be deleted only when Bulk has ended with it.
 func (b *Batch) Add(space SpaceID, key []byte, deltas ...int64) {
 	var buf [64]byte
 	b.pair(opAdd, space, key, appendCounters(buf[:0], deltas))

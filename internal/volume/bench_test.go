@@ -256,3 +256,142 @@ func benchCommit(b *testing.B, size, writers int) {
 		b.Fatal(err)
 	}
 }
+
+// BenchmarkBulk measures packed fragments against the same bytes written with
+// direct I/O and synced by one goroutine.
+func BenchmarkBulk(b *testing.B) {
+	for _, size := range []int{100 << 10, 1 << 20} {
+		for _, writers := range []int{1, 8} {
+			b.Run(fmt.Sprintf("size=%d/writers=%d", size, writers), func(b *testing.B) {
+				benchBulk(b, size, writers)
+			})
+		}
+	}
+}
+
+func benchBulk(b *testing.B, size, writers int) {
+	dir := benchPath(b)
+	f, err := vfs.Default().Create(filepath.Join(dir, "bare"), pebbleWrite)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer f.Close()
+	vfs.SetDirect(f, true)
+	chunk := vfs.AlignedBuffer(4 << 20)
+	start := time.Now()
+	total := int64(0)
+	for total < int64(b.N)*int64(size) {
+		n := min(int64(len(chunk)), alignUp(int64(size)*int64(writers), 4096))
+		if _, err := f.WriteAt(chunk[:n], total%(4<<30)); err != nil {
+			b.Fatal(err)
+		}
+		if err := f.SyncData(); err != nil {
+			b.Fatal(err)
+		}
+		total += n
+	}
+	limit := float64(total) / time.Since(start).Seconds()
+	v := benchVolume(b, Config{Dir: filepath.Join(dir, "vol"), DisableCompaction: true})
+	payload := make([]byte, size)
+	for i := range payload {
+		payload[i] = byte(rand.Uint32())
+	}
+	b.SetBytes(int64(size))
+	cpu := cpuTime()
+	b.ResetTimer()
+	took, p99 := drive(b.N, writers, func(_, i int) {
+		batch := v.NewBatch(Bulk)
+		batch.Put(kept, binary.BigEndian.AppendUint64(nil, uint64(i)), payload[:100], payload, Ref{})
+		if err := v.Commit(context.Background(), batch); err != nil {
+			b.Error(err)
+		}
+	})
+	b.StopTimer()
+	cpu = cpuTime() - cpu
+	b.ReportMetric(float64(b.N)*float64(size)/took.Seconds()/limit, "share")
+	b.ReportMetric(float64(p99.Microseconds()), "p99-µs")
+	b.ReportMetric(cpu.Seconds()/(float64(b.N)*float64(size)/float64(gib)), "cpu-s/GiB")
+	if err := v.Close(); err != nil {
+		b.Fatal(err)
+	}
+}
+
+// BenchmarkMany puts -volume.keys random keys of 150 B with 64 writers, reads some
+// back, and reopens the volume as after a kill. Run it once: -benchtime 1x.
+func BenchmarkMany(b *testing.B) {
+	dir := benchPath(b)
+	for range b.N {
+		cfg := Config{Dir: filepath.Join(dir, "vol")}
+		v := benchVolume(b, cfg)
+		cpu := cpuTime()
+		key := func(i int) []byte {
+			var k [32]byte
+			binary.BigEndian.PutUint64(k[:], uint64(i)*0x9E3779B97F4A7C15)
+			return k[:]
+		}
+		head := make([]byte, 118)
+		took, p99 := drive(*benchKeys, 64, func(_, i int) {
+			batch := v.NewBatch(Meta)
+			batch.Put(kept, key(i), head, nil, Ref{})
+			if err := v.Commit(context.Background(), batch); err != nil {
+				b.Error(err)
+			}
+		})
+		cpu = cpuTime() - cpu
+		s := v.Stats()
+		b.ReportMetric(float64(*benchKeys)/took.Seconds(), "commits/s")
+		b.ReportMetric(float64(cpu.Nanoseconds())/1e3/float64(*benchKeys), "cpu-µs/commit")
+		b.ReportMetric(float64(p99.Microseconds()), "p99-µs")
+		b.ReportMetric(float64(s.IndexFlushes), "flushes")
+		b.ReportMetric(s.WrittenPerStored(), "written/stored")
+		b.ReportMetric(float64(s.IndexSize)/float64(*benchKeys), "index-B/key")
+
+		const reads = 200_000
+		t := time.Now()
+		cpu = cpuTime()
+		for range reads {
+			if _, err := v.Get(kept, key(rand.IntN(*benchKeys))); err != nil {
+				b.Fatal(err)
+			}
+		}
+		b.ReportMetric(float64(time.Since(t).Nanoseconds())/1e3/reads, "µs/get")
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		b.ReportMetric(float64(m.HeapAlloc)/(1<<20), "heap-MiB")
+		b.ReportMetric(float64(residentBytes())/(1<<20), "resident-MiB")
+
+		// As after a kill: what is in the page cache stays, the index is not flushed.
+		copied := filepath.Join(dir, "killed")
+		if err := os.CopyFS(copied, os.DirFS(cfg.Dir)); err != nil {
+			b.Fatal(err)
+		}
+		t = time.Now()
+		v2 := benchVolume(b, Config{Dir: copied})
+		b.ReportMetric(time.Since(t).Seconds(), "reopen-s")
+		for range 1000 {
+			if _, err := v2.Get(kept, key(rand.IntN(*benchKeys))); err != nil {
+				b.Fatal(err)
+			}
+		}
+		if err := v2.Close(); err != nil {
+			b.Fatal(err)
+		}
+		if err := v.Close(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// residentBytes is what the process holds of memory, 0 if /proc does not say.
+func residentBytes() int64 {
+	var size, resident int64
+	b, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		return 0
+	}
+	if _, err := fmt.Sscan(string(b), &size, &resident); err != nil {
+		return 0
+	}
+	return resident * int64(os.Getpagesize())
+}

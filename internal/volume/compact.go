@@ -1,6 +1,7 @@
 package volume
 
 import (
+	"bytes"
 	"context"
 	"time"
 
@@ -35,6 +36,7 @@ type retired struct {
 
 const (
 	moveBatchBytes = 512 << 10
+	maxRetired     = 4  // segments that wait for the index or an iterator, before no more are rewritten
 	maxFreeFiles   = 2  // recycled files kept per lane
 	maxSmall       = 8  // sealed segments of a lane that are nearly empty, before they are merged
 	smallShare     = 16 // nearly empty: less than one part in this of a segment
@@ -48,6 +50,9 @@ func (v *Volume) CompactOnce(ctx context.Context) (bool, error) {
 	defer v.bg.compactMu.Unlock()
 	if err := v.reap(); err != nil {
 		return false, err
+	}
+	if len(v.bg.retired) >= maxRetired {
+		return false, nil
 	}
 	s := v.pick()
 	if s == nil {
@@ -106,8 +111,13 @@ func (v *Volume) pick() *segment {
 // sealed returns the lane's segments that may be rewritten, oldest first.
 func (v *Volume) sealed(l Lane) []*segment {
 	var out []*segment
+	all := v.segs.of(l)
 	active := SegmentID(v.lanes[l].active.Load())
-	for _, s := range v.segs.of(l) {
+	if active == 0 && len(all) > 0 {
+		// The last segment tells Rebuild how far the lane's seq had come.
+		all = all[:len(all)-1]
+	}
+	for _, s := range all {
 		if s.id != active && !s.rewriting.Load() && !v.bg.damaged[s.id] {
 			out = append(out, s)
 		}
@@ -130,7 +140,9 @@ func (v *Volume) rewrite(ctx context.Context, s *segment) (err error) {
 	whole := true
 	if !empty {
 		c := &rewriter{v: v, s: s, pace: newPacer(v.cfg.CompactBytesPerSecond)}
-		whole, err = c.run(ctx)
+		if whole, err = c.run(ctx); err == nil && !whole {
+			whole, err = c.salvage(ctx)
+		}
 	}
 	if err != nil || !whole {
 		s.rewriting.Store(false)
@@ -207,6 +219,49 @@ func (c *rewriter) run(ctx context.Context) (whole bool, err error) {
 		off += h.size()
 	}
 	return c.whole, c.flush(ctx)
+}
+
+// salvage looks for entries in the parts of the segment that could not be read.
+// Those that the index has whole are written again; it reports whether that was all.
+func (c *rewriter) salvage(ctx context.Context) (whole bool, err error) {
+	v := c.v
+	whole = true
+	for id := range v.known {
+		if id != int(ownSpace) && !v.known[id] {
+			continue
+		}
+		it, err := v.NewIter(SpaceID(id), nil, nil)
+		if err != nil {
+			return false, err
+		}
+		for ok := it.First(); ok && err == nil && ctx.Err() == nil; ok = it.Next() {
+			if id == int(ownSpace) && !bytes.Equal(it.Key(), generationKey) {
+				continue
+			}
+			e := it.parse()
+			if e.ref.Segment != c.s.id {
+				continue
+			}
+			if e.spilled || e.tailLen > 0 {
+				whole = false // it was reported when it was found
+				continue
+			}
+			c.into().move(logOp{space: SpaceID(id), key: it.Key(), head: e.head, headLen: e.headLen}, e.ref, nil, nil)
+			if c.batch.Bytes() >= min(moveBatchBytes, v.cfg.MaxBatchBytes/2) {
+				err = c.flush(ctx)
+			}
+		}
+		if err2 := it.Close(); err == nil {
+			err = err2
+		}
+		if err != nil {
+			return false, err
+		}
+	}
+	if ctx.Err() != nil {
+		return false, errs.Wrap("volume.compact", errs.Canceled, ctx.Err())
+	}
+	return whole, c.flush(ctx)
 }
 
 // frame copies what is needed of one frame.

@@ -27,6 +27,17 @@
 // log. Pebble flushes whole batches in order, so what survives a crash is an exact
 // prefix of each lane, and opening replays each lane from where that ends.
 //
+// Compaction (compact.go) frees segments of which enough is dead: what lives is
+// written again at the head of its lane. An entry of a Kept space, and any entry
+// with a blob, must stay in the log while it lives; rows and counters leave it once
+// the index has flushed them. The bytes that live in each segment are counted with
+// every commit, but the counts only say where to look: a segment is freed after the
+// index was asked about every entry in it, and once the index has durably flushed
+// past the moves and no reader or iterator from before is left.
+//
+// Goroutines of an open volume: a writer for each lane, one that notes flushes and
+// compacts, for moments one that writes zeros ahead of a lane, and pebble's own.
+//
 // # Promises
 //
 // On a crash or power cut at any moment: everything acknowledged by Commit is

@@ -365,6 +365,44 @@ func TestRottenTail(t *testing.T) {
 	}
 }
 
+// A rotten frame whose entries the index has whole is written again from there, and
+// its segment goes.
+func TestSalvage(t *testing.T) {
+	v, _, mem, cfg := faulty(t, func(c *Config) { c.DisableCompaction = true })
+	at := v.lanes[Meta].off
+	s := v.lanes[Meta].seg
+	b := v.NewBatch(Meta)
+	for i := range 10 {
+		b.Put(kept, fmt.Appendf(nil, "small%d", i), []byte("in the index"), nil, Ref{})
+	}
+	commit(t, v, b)
+	vals := fill(t, v, Meta, 100, 4000)
+	for i := range vals {
+		remove(t, v, Meta, i, vals[i])
+	}
+	flip(t, mem, s.path, at+headerSize+3)
+	compactAll(t, v)
+	if v.segs.get(s.id) != nil {
+		t.Fatal("the segment is still there")
+	}
+	if err := v.Verify(context.Background(), func(f Finding) { t.Error(f) }); err != nil {
+		t.Fatal(err)
+	}
+	if err := v.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := Rebuild(context.Background(), cfg); err != nil {
+		t.Fatal(err)
+	}
+	v = open(t, cfg)
+	for i := range 10 {
+		mustHave(t, v, fmt.Sprintf("small%d", i), "in the index")
+	}
+	if err := v.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // Rot in the part of the log that must be replayed is not taken for a torn tail:
 // what is behind it is recovered, and what was lost is on record.
 func TestRotInTheReplayedLog(t *testing.T) {

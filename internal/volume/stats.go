@@ -12,6 +12,8 @@ type Stats struct {
 	UserBytes int64
 	// MovedBytes are the log bytes that compaction has written.
 	MovedBytes int64
+	// ZeroBytes are the zeros written ahead of the log.
+	ZeroBytes int64
 	// IndexBytes are what the index has flushed and compacted to disk.
 	IndexBytes int64
 	// IndexFlushes counts the index's flushes.
@@ -33,6 +35,7 @@ type Stats struct {
 type counters struct {
 	commits, groups [lanes]atomic.Int64
 	user, moved     atomic.Int64
+	zeros           atomic.Int64
 }
 
 // WrittenPerStored is how many bytes went to disk for each byte committed.
@@ -40,14 +43,14 @@ func (s Stats) WrittenPerStored() float64 {
 	if s.UserBytes == 0 {
 		return 0
 	}
-	return float64(s.LogBytes[Meta]+s.LogBytes[Bulk]+s.IndexBytes) / float64(s.UserBytes)
+	return float64(s.LogBytes[Meta]+s.LogBytes[Bulk]+s.ZeroBytes+s.IndexBytes) / float64(s.UserBytes)
 }
 
 // Stats returns the volume's numbers.
 func (v *Volume) Stats() Stats {
 	m := v.db.Metrics()
 	s := Stats{
-		UserBytes: v.stats.user.Load(), MovedBytes: v.stats.moved.Load(),
+		UserBytes: v.stats.user.Load(), MovedBytes: v.stats.moved.Load(), ZeroBytes: v.stats.zeros.Load(),
 		IndexFlushes: m.Flush.Count, IndexSize: int64(m.DiskSpaceUsage()), IndexMemory: int64(m.MemTable.Size),
 		FreeBytes: v.space.free.Load(),
 	}
