@@ -51,7 +51,7 @@ func getAttributes(q *request) error {
 	if err != nil {
 		return err
 	}
-	o, h, err := q.h.store.Open(q.ctx, c, q.key)
+	o, h, err := q.open(c, q.key)
 	if err != nil {
 		return err
 	}

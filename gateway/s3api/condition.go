@@ -129,7 +129,7 @@ func (q *request) writeJudge() (func(*catalog.Object) error, error) {
 // a condition and an entity tag as a key, as S3 has it.
 func mustMatch(list string, cur *catalog.Object) error {
 	switch {
-	case cur != nil && matchETag(list, cur.ETag):
+	case cur != nil && matchETag(list, shownETag(cur)):
 		return nil
 	case cur == nil && strings.TrimSpace(list) != "*":
 		return refuse("NoSuchKey", "")

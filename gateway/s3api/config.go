@@ -11,6 +11,8 @@ import (
 type Config struct {
 	Store      Store
 	Identities auth.Identities
+	// Large reads Swift's large objects. Without it they are 501 over S3.
+	Large Large
 	// Log takes failures that are the server's own. Default: nothing is logged.
 	Log *slog.Logger
 	// Domains are host names under which "bucket.domain" addresses a bucket. None

@@ -59,7 +59,7 @@ func (q *request) openSource(dst *catalog.Container) (*opened, error) {
 	if err != nil {
 		return nil, aboutBucket(err, at.bucket)
 	}
-	o, h, err := q.h.store.Open(q.ctx, src, at.key)
+	o, h, err := q.open(src, at.key)
 	if err != nil {
 		return nil, aboutKey(err, at.key)
 	}
@@ -134,7 +134,7 @@ func (q *request) plan(src *catalog.Object) (*copyPlan, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.contentType, p.meta = src.ContentType, withoutChecksum(src.Meta)
+	p.contentType, p.meta = src.ContentType, pick(withoutChecksum(src.Meta), true)
 	if replaceMeta {
 		p.contentType = contentType
 		p.meta = given.Without(metaTagging)
@@ -196,7 +196,7 @@ func copyObject(q *request) error {
 
 // rewrite gives an object new metadata and leaves its bytes where they are.
 func (q *request) rewrite(c *catalog.Container, plan *copyPlan, judge func(*catalog.Object) error) (*catalog.Object, error) {
-	now := q.h.cfg.Now().UnixMicro()
+	at := q.h.cfg.Now().UnixMicro()
 	return q.h.store.Modify(q.ctx, c, q.key, func(o *catalog.Object) error {
 		if judge != nil {
 			if err := judge(o); err != nil {
@@ -204,12 +204,18 @@ func (q *request) rewrite(c *catalog.Container, plan *copyPlan, judge func(*cata
 			}
 		}
 		// It may have been overwritten since it was looked at.
-		if err := q.judgeSource(o); err != nil {
+		now := *o
+		now.ETag = shownETag(o)
+		if err := q.judgeSource(&now); err != nil {
 			return err
 		}
 		sum := checksumOf(o)
-		o.ContentType, o.Meta = plan.contentType, withChecksum(plan.meta, sum, sum.String())
-		o.Modified = max(now, o.Modified)
+		meta := plan.meta
+		for _, p := range pick(o.Meta, false) {
+			meta = meta.With(p.Name, p.Value)
+		}
+		o.ContentType, o.Meta = plan.contentType, withChecksum(meta, sum, sum.String())
+		o.Modified = max(at, o.Modified)
 		return nil
 	})
 }

@@ -34,6 +34,8 @@
 //     as owners are shown in listings.
 //   - Parts may leave out the checksum that their upload named: it is computed.
 //     Complete may leave them out too.
+//   - A Swift large object reads as its content, when the server can; its ETag
+//     then ends in "-N". Copying it makes an object of its content.
 //   - Copying an object onto itself with new metadata keeps its bytes and parts,
 //     and so its ETag.
 //

@@ -21,7 +21,7 @@ func headObject(q *request) error {
 	if q.query.has("partNumber") {
 		return q.openAndSend(c)
 	}
-	o, err := q.h.store.Head(q.ctx, c, q.key)
+	o, err := q.head(c, q.key)
 	if err != nil {
 		return err
 	}
@@ -37,7 +37,7 @@ func getObject(q *request) error {
 }
 
 func (q *request) openAndSend(c *catalog.Container) error {
-	o, h, err := q.h.store.Open(q.ctx, c, q.key)
+	o, h, err := q.open(c, q.key)
 	if err != nil {
 		return err
 	}

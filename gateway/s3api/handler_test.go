@@ -338,3 +338,65 @@ func TestRouting(t *testing.T) {
 func withClock(now time.Time) func(*s3api.Config) {
 	return func(c *s3api.Config) { c.Now = func() time.Time { return now } }
 }
+
+// TestLarge: what Swift keeps in segments reads as a whole, or not at all.
+func TestLarge(t *testing.T) {
+	const whole = "the bytes of all segments"
+	f := newFixture(t)
+	f.ok("PUT", "/bucket", "")
+	f.ok("PUT", "/bucket/large", `[{"a manifest"}]`, "x-amz-meta-color", "red")
+	c, err := f.store.Resolve(t.Context(), "main", "bucket")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.store.Modify(t.Context(), c, "large", func(o *catalog.Object) error {
+		o.Meta = o.Meta.With("slo", "1").With("row-slo-etag", "abc").With("row-slo-size", fmt.Sprint(len(whole)))
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	for _, method := range []string{"GET", "HEAD"} {
+		if w := f.do(method, "/bucket/large", ""); w.Code != 501 {
+			t.Errorf("%s without a way to read it: %d %s", method, w.Code, w.Body)
+		}
+	}
+	f.h = newHandler(f.store, withClock(f.now), func(cfg *s3api.Config) {
+		cfg.Large = func(_ context.Context, _ *catalog.Container, o *catalog.Object, h s3api.Handle) (*catalog.Object, s3api.Handle, error) {
+			out := *o
+			out.Size, out.ETag = int64(len(whole)), "abc"
+			if h == nil {
+				return &out, nil, nil
+			}
+			return &out, wholeHandle{h, whole}, nil
+		}
+	})
+	if w := f.ok("GET", "/bucket/large", ""); w.Body.String() != whole || w.Header().Get("Etag") != `"abc-N"` {
+		t.Errorf("GET: %v %s", w.Header(), w.Body)
+	}
+	if w := f.ok("GET", "/bucket/large", "", "Range", "bytes=4-8"); w.Body.String() != "bytes" {
+		t.Errorf("a range: %s", w.Body)
+	}
+	if w := f.ok("HEAD", "/bucket/large", "", "x-amz-checksum-mode", "ENABLED"); w.Header().Get("Content-Length") != fmt.Sprint(len(whole)) || w.Header().Get("X-Amz-Checksum-Crc64nvme") != "" {
+		t.Errorf("HEAD: %v", w.Header())
+	}
+	if w := f.ok("GET", "/bucket?list-type=2", ""); !strings.Contains(w.Body.String(), fmt.Sprintf("<Size>%d</Size>", len(whole))) || !strings.Contains(w.Body.String(), "abc-N") {
+		t.Errorf("listed: %s", w.Body)
+	}
+	f.ok("PUT", "/bucket/copy", "", "x-amz-copy-source", "bucket/large")
+	if w := f.ok("GET", "/bucket/copy", ""); w.Body.String() != whole || w.Header().Get("X-Amz-Meta-Color") != "red" || strings.Contains(w.Header().Get("Etag"), "-N") {
+		t.Errorf("the copy: %v %s", w.Header(), w.Body)
+	}
+	f.ok("PUT", "/bucket/large", "", "x-amz-copy-source", "bucket/large", "x-amz-metadata-directive", "REPLACE")
+	if w := f.ok("GET", "/bucket/large", ""); w.Body.String() != whole || w.Header().Get("X-Amz-Meta-Color") != "" {
+		t.Errorf("copied to itself: %v %s", w.Header(), w.Body)
+	}
+}
+
+type wholeHandle struct {
+	s3api.Handle
+	content string
+}
+
+func (h wholeHandle) Range(_ context.Context, off, n int64) (io.ReadCloser, error) {
+	return io.NopCloser(strings.NewReader(h.content[off : off+n])), nil
+}

@@ -203,6 +203,7 @@ func listVersions(q *request) error {
 	who := ownerOf(c.Account)
 	for i := range items {
 		if it := &items[i]; !it.CommonPrefix {
+			largeRow(it)
 			x = append(x, "<Version>"...)
 			x = p.text(x, "Key", it.Name)
 			x = append(x, "<VersionId>null</VersionId><IsLatest>true</IsLatest>"...)
@@ -241,6 +242,9 @@ func (p *listParams) appendItems(b []byte, items []ops.Item, who *owner) []byte 
 		if it.CommonPrefix {
 			prefixes = true
 			continue
+		}
+		if len(it.Extra) > 0 {
+			largeRow(it)
 		}
 		b = append(b, "<Contents><Key>"...)
 		b = p.name(b, it.Name)

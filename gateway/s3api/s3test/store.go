@@ -486,7 +486,7 @@ func (s *Store) List(_ context.Context, c *catalog.Container, q *ops.Query) (*op
 			o := &b.objects[it.name].o
 			page.Items[i].RowValue = catalog.RowValue{
 				Size: o.Size, ETag: o.ETag, ContentType: o.ContentType, Modified: o.Modified,
-				Checksum: o.Meta.Get("checksum-algorithm"),
+				Checksum: o.Meta.Get("checksum-algorithm"), Extra: o.Meta.WithPrefix("row-"),
 			}
 		}
 	}
