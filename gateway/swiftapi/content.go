@@ -190,7 +190,7 @@ func (r *segmentReader) next() error {
 		s := &r.list[0]
 		n := min(s.n-r.skip, r.left)
 		if n > 0 {
-			cur, err := r.way.segment1(r.ctx, s, r.skip, n)
+			cur, err := r.way.openSegment(r.ctx, s, r.skip, n)
 			if err != nil {
 				return err
 			}

@@ -50,7 +50,7 @@
 // Nothing is ignored silently. 501 Not Implemented answers what would change who
 // may do what, how long or how much is kept, or what is sent: ACLs, quotas, expiry,
 // versioning, symlinks, container sync, CORS, static web, temporary URL keys,
-// RFC-compliant ETags, archive extraction, bulk delete, part numbers, heartbeats
+// RFC-compliant ETags, archive extraction, part numbers, heartbeats
 // and asynchronous deletes (tables in refuse.go). Headers that take such a setting
 // away (empty values, X-Remove-…) are accepted: there is none. A temporary URL or a
 // form post carries no token, so it is 401 as in a Swift without them. OPTIONS

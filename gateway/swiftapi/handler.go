@@ -67,8 +67,10 @@ type request struct {
 	who    auth.Identity
 	op     string
 
-	bodyRead bool // to its end, or to an error
-	status   int  // 0 until the answer has begun
+	values   [16]string // of the answer's headers, so that they cost no allocations
+	used     int        // of values
+	bodyRead bool       // to its end, or to an error
+	status   int        // 0 until the answer has begun
 	bytesOut int64
 	// broken says that an answer of no stated length ended early: only cutting the
 	// connection can tell the client.
@@ -79,9 +81,8 @@ type request struct {
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start := time.Now()
 	q := &request{h: h, w: w, r: r, ctx: r.Context(), id: newTransactionID(start, r.Header.Get("X-Trans-Id-Extra"))}
-	head := w.Header()
-	head["X-Trans-Id"] = []string{q.id}
-	head["X-Openstack-Request-Id"] = head["X-Trans-Id"]
+	q.set("X-Trans-Id", q.id)
+	q.set("X-Openstack-Request-Id", q.id)
 	err := q.serve()
 	if err != nil {
 		q.fail(toError(err))
@@ -148,6 +149,9 @@ func (q *request) serve() error {
 	if err := q.checkFeatures(); err != nil {
 		return err
 	}
+	if _, ok := q.params["bulk-delete"]; ok && (q.r.Method == http.MethodPost || q.r.Method == http.MethodDelete) {
+		return bulkDelete(q)
+	}
 	return serve(q)
 }
 
@@ -199,7 +203,15 @@ func (q *request) options() error {
 func (q *request) header(name string) string { return q.r.Header.Get(name) }
 
 // set sets a header of the answer.
-func (q *request) set(name, value string) { q.w.Header()[name] = []string{value} }
+func (q *request) set(name, value string) {
+	if q.used == len(q.values) {
+		q.w.Header()[name] = []string{value}
+		return
+	}
+	q.values[q.used] = value
+	q.used++
+	q.w.Header()[name] = q.values[q.used-1 : q.used : q.used]
+}
 
 // begin sends status and headers. net/http reads what is left of the request's body
 // first, for which the client has the idle time.

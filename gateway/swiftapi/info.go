@@ -84,6 +84,10 @@ func (h *Handler) describe() []byte {
 			"min_segment_size":      1,
 			"allow_async_delete":    false,
 		},
+		"bulk_delete": map[string]any{
+			"max_deletes_per_request": maxBulkDeletes,
+			"max_failed_deletes":      maxBulkFailures,
+		},
 		"dlo": map[string]any{},
 	}
 	b, err := json.Marshal(info)

@@ -50,7 +50,6 @@ var refusedPrefixes = [...]struct{ prefix, what string }{
 // and every object is its only one.
 var refusedParams = map[string]string{
 	"extract-archive": "archive extraction",
-	"bulk-delete":     "bulk deletes",
 	"version-id":      "versioning",
 	"version_marker":  "versioning",
 	"part-number":     "part numbers",

@@ -72,7 +72,8 @@ func escapePath(p string) string { return (&url.URL{Path: p}).EscapedPath() }
 // maxDeletes bounds how many objects one request deletes.
 const maxDeletes = 100000
 
-// removal is a static large object with its segments on the way out.
+// removal is things on their way out: a static large object with its segments, or
+// what a bulk delete lists.
 type removal struct {
 	q         *request
 	seen      map[string]bool
@@ -103,16 +104,25 @@ func deleteManifest(q *request) error {
 			r.remove(m)
 		}
 	}
-	status := "200 OK"
+	var refused *Error
 	if len(r.errors) > 0 {
-		status = "400 Bad Request"
+		refused = refuse(http.StatusBadRequest, "")
+	}
+	q.sendBody(http.StatusOK, f.contentType, r.report(f, refused))
+	return nil
+}
+
+// report prints what came of it; refused is nil if all went well.
+func (r *removal) report(f format, refused *Error) []byte {
+	status, text := "200 OK", ""
+	if refused != nil {
+		status, text = strconv.Itoa(refused.Status)+" "+statusText(refused.Status), refused.Text
 	}
 	slices.SortFunc(r.errors, func(a, b [2]string) int { return strings.Compare(a[0], b[0]) })
-	q.sendBody(http.StatusOK, f.contentType, r.errors.print(f, []counted{
+	return r.errors.print(f, []counted{
 		{"Number Deleted", strconv.Itoa(r.deleted)}, {"Number Not Found", strconv.Itoa(r.notFound)},
-		{"Response Body", ""}, {"Response Status", status},
-	}, "delete"))
-	return nil
+		{"Response Body", text}, {"Response Status", status},
+	}, "delete")
 }
 
 func (r *removal) problem(path, what string) {
@@ -189,6 +199,11 @@ func (r *removal) remove(path string) {
 	if err == nil {
 		err = r.q.h.store.Delete(r.q.ctx, c, name, nil)
 	}
+	r.count(path, err)
+}
+
+// count enters what came of deleting one thing.
+func (r *removal) count(path string, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch {

@@ -70,9 +70,9 @@ func staticSegments(stored []storedSegment) segments {
 	return list
 }
 
-// segment1 opens n bytes from skip of a segment. One that is not there, or is not
+// openSegment opens n bytes from skip of a segment. One that is not there, or is not
 // what the manifest says, is 409.
-func (w opening) segment1(ctx context.Context, s *segment, skip, n int64) (io.ReadCloser, error) {
+func (w opening) openSegment(ctx context.Context, s *segment, skip, n int64) (io.ReadCloser, error) {
 	if s.data != nil {
 		return io.NopCloser(bytes.NewReader(s.data[skip : skip+n])), nil
 	}

@@ -29,7 +29,7 @@ func Run(t *testing.T, authURL, user, key string) {
 		{"Object", testObject}, {"ObjectMeta", testObjectMeta}, {"ObjectNames", testNames},
 		{"PutChecks", testPutChecks}, {"Ranges", testRanges}, {"Conditions", testConditions},
 		{"Copy", testCopy}, {"DLO", testDLO}, {"SLO", testSLO}, {"SLOSegments", testSLOSegments},
-		{"SLOManifests", testSLOManifests}, {"SLODelete", testSLODelete}, {"NotThere", testNotThere},
+		{"SLOManifests", testSLOManifests}, {"SLODelete", testSLODelete}, {"BulkDelete", testBulkDelete}, {"NotThere", testNotThere},
 	} {
 		t.Run(test.name, func(t *testing.T) { test.run(c.in(t)) })
 	}
@@ -111,12 +111,12 @@ func testPublic(c *client) {
 	if err := json.Unmarshal([]byte(a.body), &info); err != nil {
 		c.t.Fatal(err)
 	}
-	for _, name := range []string{"swift", "tempauth", "slo", "dlo"} {
+	for _, name := range []string{"swift", "tempauth", "slo", "dlo", "bulk_delete"} {
 		if info[name] == nil {
 			c.t.Errorf("/info lacks %s", name)
 		}
 	}
-	for _, name := range []string{"tempurl", "formpost", "bulk_delete", "bulk_upload", "staticweb", "symlink", "versioned_writes", "object_versioning", "container_quotas", "account_quotas", "container_sync"} {
+	for _, name := range []string{"tempurl", "formpost", "bulk_upload", "staticweb", "symlink", "versioned_writes", "object_versioning", "container_quotas", "account_quotas", "container_sync"} {
 		if info[name] != nil {
 			c.t.Errorf("/info advertises %s", name)
 		}
@@ -290,7 +290,6 @@ func testNotThere(c *client) {
 		c.post("", h).is(501)
 	}
 	c.put("/x?extract-archive=tar", "").is(501)
-	c.post("?bulk-delete", "Content-Type: text/plain").is(501)
 	c.get(path + "?versions").is(200).says("o\n")
 	c.get(path + "/o?version-id=1").is(501)
 	c.get(path + "/o?symlink=get").is(200)

@@ -316,3 +316,39 @@ func testSLODelete(c *client) {
 	c.put(path+"/m?multipart-manifest=put", manifest(path+"/s/1=x1")).is(201)
 	c.delete(path+"/m?multipart-manifest=delete", "Accept: application/xml").is(200).holds("<number_deleted>2</number_deleted>")
 }
+
+func testBulkDelete(c *client) {
+	path := c.container("bulk")
+	full := c.container("bulk-full")
+	for _, name := range []string{"a", "b c", "ü/d", "e"} {
+		c.put(path+"/"+escape(name), "x").is(201)
+	}
+	c.put(full+"/o", "x").is(201)
+	bulk := func(method, body string, header ...string) *answer {
+		return c.do(method, "?bulk-delete", strings.NewReader(body), append(header, "Content-Type: text/plain")...)
+	}
+	bulk("POST", path+"/a\n\n"+path[1:]+"/b%20c\r\n"+path+"/none\n").is(200).
+		says("Number Deleted: 2\nNumber Not Found: 1\nResponse Body: \nResponse Status: 200 OK\nErrors:\n")
+	// A container goes after what is listed before it, and not while it is full.
+	a := bulk("DELETE", path+"/%C3%BC/d\n"+path+"/e\n"+path+"\n"+full+"\n/c/%zz\n/c/%ff", "Accept: application/json").is(200)
+	var report struct {
+		Deleted  int    `json:"Number Deleted"`
+		NotFound int    `json:"Number Not Found"`
+		Status   string `json:"Response Status"`
+		Errors   [][2]string
+	}
+	if err := json.Unmarshal([]byte(a.body), &report); err != nil || report.Deleted != 3 || report.Status != "400 Bad Request" ||
+		fmt.Sprint(report.Errors) != "[["+full+" 409 Conflict] [/c/%ff 412 Precondition Failed] [/c/%zz 412 Precondition Failed]]" &&
+			fmt.Sprint(report.Errors) != "[[/c/%ff 412 Precondition Failed] [/c/%zz 412 Precondition Failed] ["+full+" 409 Conflict]]" {
+		c.t.Errorf("%v in %s", err, a.body)
+	}
+	c.head(path).is(404)
+	c.get(full + "/o").is(200)
+	bulk("POST", "").is(200).holds("Invalid bulk delete").holds("Response Status: 400 Bad Request")
+	bulk("POST", strings.Repeat("c/o\n", 10001)).is(200).holds("Number Deleted: 0").holds("Response Status: 413").holds("Maximum Bulk Deletes: 10000")
+	bulk("POST", strings.Repeat("c", 5000)).is(200).holds("Response Status: 400").holds("Invalid File Name")
+	bulk("POST", "x/y", "Accept: image/png").is(406)
+	bulk("POST", "x/y", "Accept: application/xml").is(200).holds("<number_not_found>1</number_not_found>")
+	bulk("POST", "x/y", "X-Auth-Token: -").is(401)
+	c.put(path, "").is(201) // for the clean-up
+}
