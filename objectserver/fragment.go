@@ -62,32 +62,57 @@ func (s *Server) CreateFragment(ctx context.Context, h *peer.FragmentHeader) (pe
 		return nil, err
 	}
 	n := w.h.Layout().FragmentSize()
-	if n <= s.cfg.PackMax {
-		w.packed = make([]byte, 0, n)
-		return w, nil
+	if n > s.cfg.PackMax {
+		return w, w.spill(ctx)
 	}
-	return w, w.spill(ctx)
+	w.room(fragfile.PackedSize(n))
+	return w, nil
 }
 
 type fragmentWriter struct {
 	s      *Server
 	h      fragfile.Header
-	packed []byte           // while it may still be packed
+	packed []byte           // room for a header, and the data, while it may be packed
+	lent   *erasure.Buffer  // that packed lies in, if it was lent by the pool
 	file   *fragfile.Writer // else
+}
+
+// room makes room for a packed fragment of so many bytes in all. Memory beyond the
+// pool's budget is the garbage collector's business.
+func (w *fragmentWriter) room(n int64) {
+	if w.lent = w.s.cfg.Buffers.TryGet(int(n)); w.lent != nil {
+		w.packed = w.lent.Bytes[:fragfile.HeaderSize]
+		return
+	}
+	w.packed = make([]byte, fragfile.HeaderSize, n)
+}
+
+// free gives the memory of a packed fragment back.
+func (w *fragmentWriter) free() {
+	w.packed = nil
+	if w.lent != nil {
+		w.lent.Release()
+		w.lent = nil
+	}
 }
 
 // spill goes over to a file.
 func (w *fragmentWriter) spill(ctx context.Context) (err error) {
+	defer w.free()
 	if w.file, err = w.s.files.Create(ctx, w.h); err != nil {
 		return err
 	}
-	_, err = w.file.Write(w.packed)
-	w.packed = nil
+	if len(w.packed) > fragfile.HeaderSize {
+		_, err = w.file.Write(w.packed[fragfile.HeaderSize:])
+	}
 	return err
 }
 
 func (w *fragmentWriter) Write(p []byte) (int, error) {
-	if w.file == nil && int64(len(w.packed)+len(p)) > w.s.cfg.PackMax {
+	if w.file == nil && w.packed == nil { // of unknown size
+		w.packed = make([]byte, fragfile.HeaderSize)
+	}
+	if w.file == nil && int64(len(w.packed)-fragfile.HeaderSize+len(p)) > w.s.cfg.PackMax {
 		if err := w.spill(context.Background()); err != nil {
 			return 0, err
 		}
@@ -115,15 +140,16 @@ func (w *fragmentWriter) Commit(ctx context.Context, size int64) error {
 		b.Put(spaceFragments, key, entry(inFile, h), nil, volume.Ref{})
 		return w.s.vol.Commit(context.WithoutCancel(ctx), b)
 	}
-	head, tail, err := fragfile.Pack(h, w.packed)
+	defer w.free() // the volume has no use for it once Commit has returned
+	if w.packed == nil {
+		w.packed = make([]byte, fragfile.HeaderSize)
+	}
+	whole, err := fragfile.Seal(h, w.packed)
 	if err != nil {
 		return err
 	}
-	whole := make([]byte, 0, len(head)+len(w.packed)+len(tail))
-	whole = append(append(append(whole, head...), w.packed...), tail...)
 	b := w.s.vol.NewBatch(volume.Bulk)
 	b.Put(spaceFragments, key, entry(inLog, h), whole, volume.Ref{})
-	w.packed = nil
 	return w.s.vol.Commit(context.WithoutCancel(ctx), b)
 }
 
@@ -131,7 +157,7 @@ func (w *fragmentWriter) Abort() {
 	if w.file != nil {
 		w.file.Abort()
 	}
-	w.packed = nil
+	w.free()
 }
 
 // entry is the head of a fragment's index entry: where it is, k, m, policy (4

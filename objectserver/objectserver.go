@@ -34,6 +34,7 @@ import (
 	"log/slog"
 	"time"
 
+	"ringfort/internal/erasure"
 	"ringfort/internal/errs"
 	"ringfort/internal/keyhash"
 	"ringfort/internal/register"
@@ -76,6 +77,9 @@ type Config struct {
 	// Grace is how long the bytes of a replaced object are kept for those who
 	// are reading them. Default 5 minutes.
 	Grace time.Duration
+	// Buffers lends the memory in which packed fragments are gathered; the
+	// devices of a node share it. Default: a pool of 16 MiB.
+	Buffers *erasure.Pool
 	// Fragfile tunes the fragment files.
 	Fragfile fragfile.Config
 	Log      *slog.Logger
@@ -98,6 +102,9 @@ func Open(ctx context.Context, cfg Config) (*Server, error) {
 	}
 	if cfg.Grace == 0 {
 		cfg.Grace = 5 * time.Minute
+	}
+	if cfg.Buffers == nil {
+		cfg.Buffers = erasure.NewPool(16 << 20)
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now

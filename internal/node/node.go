@@ -29,6 +29,7 @@ import (
 	"ringfort/gateway/auth/users"
 	"ringfort/gateway/ops"
 	"ringfort/gateway/s3api"
+	"ringfort/internal/erasure"
 	"ringfort/internal/errs"
 	"ringfort/internal/keyhash"
 	"ringfort/internal/peer"
@@ -144,6 +145,9 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 		return nil, err
 	}
 	n.cache = pebble.NewCache(cfg.CacheBytes)
+	if n.cfg.Objects.Buffers == nil {
+		n.cfg.Objects.Buffers = erasure.NewPool(48 << 20)
+	}
 	if err := n.openDevices(ctx, id); err != nil {
 		return nil, errors.Join(err, n.Close())
 	}
