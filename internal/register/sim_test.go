@@ -109,6 +109,8 @@ type simOptions struct {
 	crash func(d *simDevice)
 	// trustAbsence has deletes believe what Highest says of absence.
 	trustAbsence bool
+	// ops are the kinds of operations to choose from; nil: as the seed wants it.
+	ops []simOp
 	// noMonitors leaves it to the history to tell what is wrong.
 	noMonitors bool
 }
@@ -151,9 +153,10 @@ type sim struct {
 	start   time.Time
 	devices []*simDevice
 	copies  int
-	lossy   float64       // share of messages lost
-	slow    float64       // share of messages that take long
-	twice   float64       // share of messages that arrive twice
+	lossy   float64 // share of messages lost
+	slow    float64 // share of messages that take long
+	twice   float64 // share of messages that arrive twice
+	ops     []simOp
 	think   time.Duration // a client's longest pause between two operations
 	key     keyhash.Hash
 
@@ -224,6 +227,15 @@ func (s *sim) run() {
 	}
 	pick := func(of ...float64) float64 { return of[s.rng.IntN(len(of))] }
 	s.lossy, s.slow, s.twice = pick(0, 0.02, 0.1, 0.25), pick(0, 0.05, 0.3), pick(0, 0.1)
+	for op := range simOpsCount { // a few kinds of operations at a time meet each other more often
+		if s.rng.IntN(2) == 0 {
+			s.ops = append(s.ops, simOp(op))
+		}
+	}
+	s.ops = append(s.ops, opRead, simOp(s.rng.IntN(simOpsCount)))
+	if s.opt.ops != nil {
+		s.ops = s.opt.ops
+	}
 	s.think = time.Duration(pick(2e6, 20e6, 60e6))
 	for i := range r {
 		s.devices = append(s.devices, newSimDevice(s, i))
@@ -236,7 +248,7 @@ func (s *sim) run() {
 	}
 	sweeper := newSimClient(s, clients)
 	wg.Go(sweeper.sweeps)
-	for i := range s.rng.IntN(6) {
+	for i := range s.rng.IntN(12) {
 		wg.Go(func() { s.disturb(i) })
 	}
 	wg.Wait()
@@ -260,7 +272,7 @@ func (s *sim) disturb(n int) {
 	rng := s.dice('c', uint64(n))
 	time.Sleep(time.Duration(rng.Int64N(int64(8 * s.think))))
 	d := s.devices[rng.IntN(len(s.devices))]
-	pause := time.Duration(rng.Int64N(int64(200 * time.Millisecond)))
+	pause := time.Duration(rng.Int64N(int64(4 * s.think)))
 	switch rng.IntN(3) {
 	case 0:
 		d.silence(pause)

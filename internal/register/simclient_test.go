@@ -135,10 +135,10 @@ func (c *simClient) run() {
 		switch c.rng.IntN(12) {
 		case 0: // it dies half-way, and its clock is another one when it is back
 			limit = time.Duration(c.rng.Int64N(int64(20 * time.Millisecond)))
-			c.once(simOp(c.rng.IntN(simOpsCount)), limit)
+			c.once(c.s.ops[c.rng.IntN(len(c.s.ops))], limit)
 			c.start()
 		default:
-			c.once(simOp(c.rng.IntN(simOpsCount)), limit)
+			c.once(c.s.ops[c.rng.IntN(len(c.s.ops))], limit)
 		}
 		if c.rng.IntN(10) == 0 {
 			c.skew += time.Duration(c.rng.Int64N(int64(20*time.Second))) - 10*time.Second
