@@ -45,9 +45,11 @@ var subresources = map[string]bool{
 	"uploads": true, "versioning": true, "versions": true, "website": true,
 }
 
-// parameters that choose nothing by themselves, and may come without a value.
+// bareParameters choose nothing by themselves, and may come without a value.
+//
+// Read only: it is a table, not state.
 var bareParameters = map[string]bool{
-	"append": false, "continuation-token": true, "delimiter": true, "encoding-type": true, "fetch-owner": true,
+	"continuation-token": true, "delimiter": true, "encoding-type": true, "fetch-owner": true,
 	"id": true, "key-marker": true, "list-type": true, "marker": true, "max-keys": true, "max-uploads": true,
 	"max-parts": true, "part-number-marker": true, "partNumber": true, "prefix": true, "start-after": true,
 	"upload-id-marker": true, "version-id-marker": true, "versionId": true, "bucket-region": true,
