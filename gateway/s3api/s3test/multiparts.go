@@ -243,7 +243,12 @@ func testMultipartChecksums(e *env) {
 	got, _ := e.headSum("plain")
 	wantSum(e, "HEAD", got, checksum.CRC64NVME, checksum.Of(checksum.CRC64NVME, whole).String())
 
-	m = e.begin("bad", func(in *s3.CreateMultipartUploadInput) {
+}
+
+func testMultipartWrongChecksums(e *env) {
+	e.withBucket()
+	two := pattern(1000, 12)
+	m := e.begin("bad", func(in *s3.CreateMultipartUploadInput) {
 		in.ChecksumAlgorithm, in.ChecksumType = "CRC32C", "FULL_OBJECT"
 	})
 	path := fmt.Sprintf("%s?partNumber=1&uploadId=%s", e.object("bad"), *m.id)
@@ -252,7 +257,7 @@ func testMultipartChecksums(e *env) {
 	m.part(1, two, func(in *s3.UploadPartInput) { in.ChecksumAlgorithm = "CRC32C" })
 	right := m.done[0].ChecksumCRC32C
 	m.done[0].ChecksumCRC32C = aws.String("AAAAAA==")
-	_, err = m.complete()
+	_, err := m.complete()
 	e.wantCode("a wrong checksum of a part", err, "InvalidPart")
 	m.done[0].ChecksumCRC32C = right
 	_, err = m.complete(func(in *s3.CompleteMultipartUploadInput) { in.ChecksumCRC32C = aws.String("AAAAAA==") })
