@@ -2,6 +2,7 @@ package ops
 
 import (
 	"context"
+	"errors"
 
 	"ringfort/internal/catalog"
 	"ringfort/internal/errs"
@@ -41,11 +42,9 @@ func (s *Service) deliverObject(ctx context.Context, h keyhash.Hash, value []byt
 		if err != nil {
 			return err
 		}
-		// A container that is gone has taken its policy with it: nothing of it
-		// can be read any more, and its rows are refused.
 		c, err := s.Container(ctx, o.ContainerAccount, o.Container)
-		if errs.Is(err, errs.NoBucket) {
-			return s.settleDead(ctx, h)
+		if errs.Is(err, errs.NoBucket) || err == nil && c.Incarnation != o.Incarnation {
+			return s.bury(ctx, h)
 		}
 		if err != nil {
 			return err
@@ -71,28 +70,37 @@ func (s *Service) deliverObject(ctx context.Context, h keyhash.Hash, value []byt
 			k.settle(r.Ballot)
 			return nil
 		}
-		if err := s.deliver(ctx, k, r); errs.Is(err, errs.NoBucket) {
-			k.settle(r.Ballot)
-		} else if err != nil {
+		if err := s.deliver(ctx, k, r); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// settleDead settles a record of a container that is gone, under every policy.
-func (s *Service) settleDead(ctx context.Context, h keyhash.Hash) error {
+// bury deletes a record of a container that is gone: nothing of it can be read any
+// more, and its row was refused. The container has taken its policy with it, so
+// the record is looked for under every policy.
+func (s *Service) bury(ctx context.Context, h keyhash.Hash) error {
 	for _, p := range s.cluster.Policies() {
 		k, err := s.keyAt(p, h)
 		if err != nil {
 			return err
 		}
-		r, err := s.proposer.Settle(ctx, k.quorum)
-		if err != nil {
+		out, err := s.proposer.Update(ctx, k.quorum, s.clock.Now(), func(cur *register.Record) (*register.Record, error) {
+			if cur == nil || cur.Tombstone {
+				return nil, errSame
+			}
+			return &register.Record{Tombstone: true, Epoch: k.place.Epoch, Value: cur.Value}, nil
+		})
+		switch {
+		case errors.Is(err, errSame):
+			if r, err := s.proposer.Read(ctx, k.quorum, false); err == nil && r != nil {
+				k.settle(r.Ballot)
+			}
+		case err != nil:
 			return err
-		}
-		if r != nil {
-			k.settle(r.Ballot)
+		default:
+			k.settle(out.Record.Ballot)
 		}
 	}
 	return nil
@@ -185,5 +193,12 @@ func (s *Service) uploadUnfinished(ctx context.Context, owner keyhash.Hash, p Po
 	if err != nil {
 		return false, err
 	}
-	return u.State == catalog.UploadOpen || u.State == catalog.UploadCompleting, nil
+	if u.State != catalog.UploadOpen && u.State != catalog.UploadCompleting {
+		return false, nil
+	}
+	c, err := s.Fresh(ctx, u.Account, u.Container)
+	if errs.Is(err, errs.NoBucket) {
+		return false, nil // gone, and its uploads with it
+	}
+	return err == nil && c.Incarnation == u.Incarnation, err
 }
