@@ -235,6 +235,8 @@ func checkRecord(r *Record) error {
 		return errs.New(op, errs.Invalid, "record without ballot or timestamp")
 	case len(r.Chain) > MaxChain:
 		return errs.New(op, errs.Invalid, "chain of %d operations", len(r.Chain))
+	case r.DataLen < 0 || r.DataLen > maxDataBytes:
+		return errs.New(op, errs.Invalid, "%d bytes of data", r.DataLen)
 	case r.Data != nil && (len(r.Data) != r.DataLen || xxhash.Sum64(r.Data) != r.DataSum):
 		return errs.New(op, errs.BadDigest, "the record's data does not match its checksum")
 	}

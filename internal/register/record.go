@@ -35,7 +35,10 @@
 //	uvarint   ring epoch of the writer
 //	bytes     value                               (to the end)
 //
-// The data itself is the entry's tail; flag held says that this device has it.
+// The flags are, from bit 0: promised, swept, record, tombstone, ts=ballot, op=ts,
+// root=ts, mod=ts, chain, group, data, held, committed; a bit that is not known is
+// corruption. The data itself is the entry's tail; flag held says that this device
+// has it.
 package register
 
 import (
@@ -75,6 +78,9 @@ type Record struct {
 // MaxChain is how many conditional operations a lineage remembers. A retry that
 // finds its chain cut answers "outcome unknown" (rule 6).
 const MaxChain = 32
+
+// maxDataBytes is above any small bytes that anyone would let ride in a record.
+const maxDataBytes = 1 << 30
 
 // Bare reports whether r's bytes are not here.
 func (r *Record) Bare() bool { return r.DataLen > 0 && r.Data == nil }
@@ -185,6 +191,8 @@ const (
 	flagData
 	flagHeld
 	flagCommitted // on the wire only: on disk, the absence of a note says it
+
+	flagsKnown = flagCommitted<<1 - 1
 )
 
 // AppendTo appends the stored form of s to b, without the record's data.
@@ -276,6 +284,9 @@ func DecodeState(b []byte) (State, error) {
 		return State{}, errs.New("register.DecodeState", errs.Corrupt, "version %d is not known", v)
 	}
 	flags := rd.Uvarint()
+	if flags&^flagsKnown != 0 {
+		return State{}, errs.New("register.DecodeState", errs.Corrupt, "flags %x are not known", flags)
+	}
 	var s State
 	if flags&flagPromised != 0 {
 		s.Promised = rd.Timestamp()
@@ -289,7 +300,10 @@ func DecodeState(b []byte) (State, error) {
 	s.Committed = flags&flagCommitted != 0
 	if flags&flagRecord != 0 {
 		s.Held = flags&flagHeld != 0
-		s.Record = decodeRecord(&rd, flags)
+		var err error
+		if s.Record, err = decodeRecord(&rd, flags); err != nil {
+			return State{}, err
+		}
 	}
 	if err := rd.Done(); err != nil {
 		return State{}, errs.Wrap("register.DecodeState", errs.Corrupt, err)
@@ -297,7 +311,7 @@ func DecodeState(b []byte) (State, error) {
 	return s, nil
 }
 
-func decodeRecord(rd *wire.Reader, flags uint64) *Record {
+func decodeRecord(rd *wire.Reader, flags uint64) (*Record, error) {
 	r := &Record{Ballot: rd.Timestamp(), Tombstone: flags&flagTombstone != 0}
 	for _, f := range r.optional() {
 		if flags&f.sameFlag != 0 {
@@ -307,19 +321,21 @@ func decodeRecord(rd *wire.Reader, flags uint64) *Record {
 		}
 	}
 	if flags&flagChain != 0 {
-		r.Chain = make([]timestamp.T, rd.Count(timestamp.Size))
-		for i := range r.Chain {
-			r.Chain[i] = rd.Timestamp()
+		for range rd.Count(timestamp.Size) {
+			r.Chain = append(r.Chain, rd.Timestamp())
 		}
 	}
 	if flags&flagGroup != 0 {
 		r.Group = rd.Timestamp()
 	}
 	if flags&flagData != 0 {
-		r.DataLen = int(rd.Uvarint())
-		r.DataSum = rd.Uint64()
+		n := rd.Uvarint()
+		if n == 0 || n > maxDataBytes {
+			return nil, errs.New("register.DecodeState", errs.Corrupt, "a record with %d bytes of data", n)
+		}
+		r.DataLen, r.DataSum = int(n), rd.Uint64()
 	}
 	r.Epoch = rd.Uvarint()
 	r.Value = rd.Rest()
-	return r
+	return r, nil
 }
