@@ -389,7 +389,12 @@ func (s *Service) Delete(ctx context.Context, c *catalog.Container, name string,
 			return err
 		}
 		if !known.Exists {
-			return errs.New("ops.Delete", errs.NotFound, "object %q does not exist", name)
+			// That none of a few devices has it is a hint; the read is the proof.
+			if r, err := s.proposer.Read(ctx, k.quorum, false); err != nil {
+				return err
+			} else if r == nil || r.Tombstone {
+				return errs.New("ops.Delete", errs.NotFound, "object %q does not exist", name)
+			}
 		}
 		out, err = s.proposer.Write(ctx, k.quorum, &register.Update{Record: rec, Op: op}, known.Highest)
 		if err != nil {
