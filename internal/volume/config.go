@@ -105,6 +105,8 @@ type Config struct {
 	// DisableCompaction leaves compaction to calls of CompactOnce.
 	DisableCompaction bool
 
+	directBytes int64 // see lane.go; tests make it small
+
 	// OnFail is called once, on a goroutine of its own, when the volume has failed
 	// for good: after an I/O error on a write or sync.
 	OnFail func(error)
@@ -138,6 +140,7 @@ func (c Config) withDefaults() Config {
 	def(&c.PreallocateBytes, 16*mib)
 	def(&c.MaxBatchBytes, min(16*mib, c.MetaSegmentBytes/4, c.BulkSegmentBytes/4))
 	def(&c.MaxQueueBytes, 32*mib)
+	def(&c.directBytes, directBytes)
 	def(&c.MaxReplayBytes, 256*mib)
 	if c.MaxOpenSegments == 0 {
 		c.MaxOpenSegments = 128

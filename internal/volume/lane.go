@@ -20,10 +20,12 @@ import (
 
 // groupBytes is how much one write takes from the queue at most, unless a single
 // batch is larger; the writer's buffer is as large.
-var groupBytes = [lanes]int64{Meta: 1 * mib, Bulk: 4 * mib}
+const groupBytes = 4 * mib
 
-// directBytes is the size from which a Bulk write goes past the page cache.
-const directBytes = 128 << 10
+// directBytes is the size from which a write goes past the page cache. Measured on
+// ext4 over NVMe, write and sync: 64 KiB alike, 256 KiB 160 µs against 160 to 300,
+// 1 MiB 0.5 ms against 4 (into fresh space) or 0.4 (over old), at a tenth of the CPU.
+const directBytes = 128 * kib
 
 // lane is one of the two logs: a queue of batches and the goroutine that writes
 // them.
@@ -47,8 +49,10 @@ type lane struct {
 	off     int64    // where the next frame goes
 	claimed int64    // how far seg's disk space is claimed
 	ahead   aheadState
-	seq     uint64 // of the last frame written
-	buf     []byte // aligned
+	seq     uint64              // of the last frame written
+	buf     []byte              // aligned, grows up to groupBytes
+	out     []byte              // buf, or a larger one for this frame alone
+	tail    [vfs.BlockSize]byte // the block that off lies in, up to off
 	group   []*Batch
 	woken   int // committers answered with the last group
 	touched map[*segment]struct{}
@@ -165,7 +169,7 @@ func (l *lane) take() []*Batch {
 	n, size := 0, int64(0)
 	for n < len(l.queue) {
 		b := l.queue[n]
-		if n > 0 && (size+b.Bytes() > groupBytes[l.id] || b.moves) {
+		if n > 0 && (size+b.Bytes() > groupBytes || b.moves) {
 			break
 		}
 		size += b.Bytes()
@@ -334,16 +338,21 @@ func (l *lane) commit(group []*Batch) error {
 	return nil
 }
 
-// buffer returns n bytes to build a frame in.
+// buffer returns n bytes to build a frame in, as far behind a block's beginning as
+// the frame will be in the file, and with room up to the end of its last block.
 func (l *lane) buffer(n int64) []byte {
-	if n > int64(len(l.buf)) {
-		size := alignUp(n, 64<<10)
-		if size > groupBytes[l.id]+64<<10 {
-			return vfs.AlignedBuffer(int(n)) // a lone large batch: not kept
-		}
-		l.buf = vfs.AlignedBuffer(int(min(max(size, 2*int64(len(l.buf))), groupBytes[l.id]+64<<10)))
+	lead := l.off % vfs.BlockSize
+	need := alignUp(lead+n, 64*kib)
+	l.out = l.buf
+	switch {
+	case need <= int64(len(l.buf)):
+	case need > groupBytes+64*kib:
+		l.out = vfs.AlignedBuffer(int(need)) // a lone large batch: not kept
+	default:
+		l.buf = vfs.AlignedBuffer(int(min(max(need, 2*int64(len(l.buf))), groupBytes+64*kib)))
+		l.out = l.buf
 	}
-	return l.buf[:n]
+	return l.out[lead : lead+n]
 }
 
 // encode builds the group's frame, and the index batch that goes with it.
@@ -505,14 +514,25 @@ func (v *Volume) createSegment(s *segment) (vfs.File, int64, error) {
 	return f, claimed, err
 }
 
-// write puts a frame into the log and makes it durable.
+// write puts the frame that buffer returned into the log and makes it durable. A
+// large one is written in whole blocks, with direct I/O where there is any: the
+// block that it begins in is written again as it was, and the block that it ends
+// in is filled with zeros.
 func (l *lane) write(frame []byte) error {
-	if l.id == Bulk {
-		if want := len(frame) >= directBytes; want != l.direct && vfs.SetDirect(l.file, want) {
-			l.direct = want
-		}
+	lead := l.off % vfs.BlockSize
+	end := lead + int64(len(frame))
+	p, at := frame, l.off
+	large := int64(len(frame)) >= l.v.cfg.directBytes
+	if large {
+		copy(l.out, l.tail[:lead])
+		whole := alignUp(end, vfs.BlockSize)
+		clear(l.out[end:whole])
+		p, at = l.out[:whole], l.off-lead
 	}
-	if _, err := l.file.WriteAt(frame, l.off); err != nil {
+	if large != l.direct && vfs.SetDirect(l.file, large) {
+		l.direct = large
+	}
+	if _, err := l.file.WriteAt(p, at); err != nil {
 		if isNoSpace(err) && l.unwrite() == nil {
 			return errs.Wrap("volume.Commit", errs.Full, err)
 		}
@@ -520,6 +540,11 @@ func (l *lane) write(frame []byte) error {
 	}
 	if err := l.file.SyncData(); err != nil {
 		return l.v.fail(err)
+	}
+	if last := end &^ (vfs.BlockSize - 1); last == 0 {
+		copy(l.tail[lead:], frame)
+	} else {
+		copy(l.tail[:], l.out[last:end])
 	}
 	return nil
 }

@@ -119,6 +119,7 @@ func (m *model) config(fs *faultfs.FS) Config {
 	cfg.BulkSegmentBytes = 128 << 10
 	cfg.MaxReplayBytes = 96 << 10
 	cfg.CompactBytesPerSecond = 1 << 40
+	cfg.directBytes = 2 << 10
 	cfg.OnFinding = func(f Finding) {
 		m.mu.Lock()
 		defer m.mu.Unlock()

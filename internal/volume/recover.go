@@ -8,6 +8,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 
 	"ringfort/internal/errs"
+	"ringfort/internal/vfs"
 )
 
 func beUint64(b []byte) uint64 { return binary.BigEndian.Uint64(b) }
@@ -208,6 +209,12 @@ func (r *replay) resume(s *segment) (bool, error) {
 		l.prev, l.prevEnd = s.id, int64(r.pos.offset)
 		return true, nil
 	}
+	lead := int64(r.pos.offset) % vfs.BlockSize
+	last, ok, err := sc.bytes(int64(r.pos.offset)-lead, lead)
+	if err != nil || !ok {
+		return false, err
+	}
+	copy(l.tail[:], last)
 	f, err := r.v.cfg.FS.OpenReadWrite(s.path, pebbleWrite)
 	if err != nil {
 		return false, ioError("volume.Open", err)
