@@ -53,7 +53,8 @@
 // RFC-compliant ETags, archive extraction, part numbers, heartbeats
 // and asynchronous deletes (tables in refuse.go). Headers that take such a setting
 // away (empty values, X-Remove-…) are accepted: there is none. A temporary URL or a
-// form post carries no token, so it is 401 as in a Swift without them. OPTIONS
+// form post carries no token, so it is 401 as in a Swift without them. What asks for
+// what is so anyway is accepted: symlink=get, versions, X-Newest. OPTIONS
 // answers as a Swift without CORS settings does. An account cannot be made or
 // deleted by its owner: 403.
 //

@@ -570,6 +570,8 @@ func FuzzRequest(f *testing.F) {
 	f.Add("COPY", "/c/o", "Destination", "c/p", "")
 	f.Add("GET", "/c/o", "Range", "bytes=0-1,5-", "")
 	f.Add("PUT", "/c/o", "X-Object-Manifest", "c/p", "x")
+	f.Add("POST", "?bulk-delete", "Accept", "application/xml", "/c/x\nc/%zz\n\nd\n")
+	f.Add("DELETE", "/c/o?multipart-manifest=delete", "Accept", "text/xml", "")
 	store := swifttest.NewStore()
 	a := handler(f, store, nil)
 	a.is(201, "PUT", root+"/c", "")
