@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
-	"strings"
 	"time"
 
 	"ringfort/gateway/auth"
@@ -34,23 +33,6 @@ func New(cfg Config) (*Handler, error) {
 	h := &Handler{cfg: cfg, store: cfg.Store, tokens: tokens{key: cfg.TokenKey}}
 	h.info = h.describe()
 	return h, nil
-}
-
-// Speaks reports whether a request is for Swift, on a port that serves S3 as well:
-// its path is one of Swift's and it carries no signature of S3's.
-func Speaks(r *http.Request) bool {
-	p := r.URL.Path
-	switch {
-	case strings.HasPrefix(p, "/v1/"+accountPrefix), strings.HasPrefix(p, "/v1.0/"+accountPrefix),
-		strings.HasPrefix(p, loginPrefix+"v1"), p == "/info", p == "/healthcheck", p == "/crossdomain.xml":
-	default:
-		return false
-	}
-	if strings.HasPrefix(r.Header.Get("Authorization"), "AWS") {
-		return false
-	}
-	q := r.URL.RawQuery
-	return !strings.Contains(q, "X-Amz-Signature=") && !strings.Contains(q, "AWSAccessKeyId=")
 }
 
 // request is one request on its way. One goroutine uses it.

@@ -217,25 +217,6 @@ func TestAddresses(t *testing.T) {
 	}
 }
 
-func TestSpeaks(t *testing.T) {
-	for _, c := range []struct {
-		url, authorization string
-		want               bool
-	}{
-		{"/v1/AUTH_a", "", true}, {"/v1.0/AUTH_a/c/o", "", true}, {"/auth/v1.0", "", true}, {"/info", "", true}, {"/healthcheck", "", true},
-		{"/v1/other", "", false}, {"/bucket/v1/AUTH_a", "", false}, {"/", "", false}, {"/authors", "", false},
-		{"/v1/AUTH_a", "AWS4-HMAC-SHA256 x", false}, {"/info", "AWS a:b", false}, {"/info?X-Amz-Signature=1", "", false}, {"/info?AWSAccessKeyId=1", "", false},
-	} {
-		r := httptest.NewRequest("GET", c.url, nil)
-		if c.authorization != "" {
-			r.Header.Set("Authorization", c.authorization)
-		}
-		if got := swiftapi.Speaks(r); got != c.want {
-			t.Errorf("%s %q: %v", c.url, c.authorization, got)
-		}
-	}
-}
-
 // TestKinds: every kind of failure has its status, at every kind of request.
 func TestKinds(t *testing.T) {
 	want := map[errs.Kind]int{
