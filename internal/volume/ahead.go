@@ -15,7 +15,7 @@ import (
 // frames up to which that is worth its bytes.
 const (
 	zeroAhead    = 4 * mib
-	zeroMaxFrame = 64 * kib
+	zeroMaxFrame = 16 * kib
 )
 
 // aheadState is a lane's writing of zeros. It is the writer goroutine's.

@@ -21,6 +21,7 @@ import (
 
 var (
 	benchDir  = flag.String("volume.dir", "", "where benchmarks write, on the disk to be measured; default a temporary directory")
+	benchZero = flag.Bool("volume.zeros", true, "let benchmarks write zeros ahead")
 	benchKeys = flag.Int("volume.keys", 1_000_000, "how many keys BenchmarkMany puts and reads")
 )
 
@@ -50,6 +51,7 @@ func benchVolume(b *testing.B, cfg Config) *Volume {
 		cfg.Dir = filepath.Join(benchPath(b), "vol")
 	}
 	cfg.FS = vfs.Default()
+	cfg.DisableZeroAhead = !*benchZero
 	cfg.Spaces = []Space{{kept, "kept", true}, {rows, "rows", false}}
 	v, err := Open(context.Background(), cfg)
 	if err != nil {
