@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"ringfort/internal/errs"
-	"ringfort/internal/vfs/faultfs"
 )
 
 // fill puts n entries of size bytes, and then one of another key so that their
@@ -324,5 +323,4 @@ func TestRecycling(t *testing.T) {
 	if err := v.Close(); err != nil {
 		t.Fatal(err)
 	}
-	_ = faultfs.SectorSize
 }

@@ -289,7 +289,7 @@ func TestRefusedIsForgotten(t *testing.T) {
 }
 
 func TestSecondOpener(t *testing.T) {
-	v, fs, _, cfg := faulty(t, nil)
+	v, _, _, cfg := faulty(t, nil)
 	_, err := Open(context.Background(), cfg)
 	wantKind(t, err, errs.Unavailable)
 	wantKind(t, Rebuild(context.Background(), cfg), errs.Unavailable)
@@ -297,7 +297,6 @@ func TestSecondOpener(t *testing.T) {
 	if err := v.Close(); err != nil {
 		t.Fatal(err)
 	}
-	_ = fs
 }
 
 // flip changes one bit of a file.

@@ -274,7 +274,7 @@ func (r *replay) segment(s *segment, later []*segment) error {
 	if err != nil {
 		return err
 	}
-	return r.frames1(sc, s, off, bound, later)
+	return r.replayFrames(sc, s, off, bound, later)
 }
 
 // unborn removes a segment that a crash has left before its first block was durable.
@@ -304,9 +304,9 @@ func (r *replay) bound(s *segment, later []*segment) (int64, error) {
 	return int64(info.prevEnd), nil
 }
 
-// frames1 replays the frames of one segment from off. bound is where they are
+// replayFrames replays the frames of one segment from off. bound is where they are
 // known to end, or 0.
-func (r *replay) frames1(sc *frameScanner, s *segment, off, bound int64, later []*segment) error {
+func (r *replay) replayFrames(sc *frameScanner, s *segment, off, bound int64, later []*segment) error {
 	for bound == 0 || off < bound {
 		h, ops, _, ok, err := sc.frame(off)
 		if err != nil {

@@ -501,7 +501,7 @@ func (v *Volume) entry(space SpaceID, key []byte) (e indexEntry, found bool, err
 }
 
 // Get returns an entry. errs.NotFound: there is none. errs.Corrupt: its bytes in
-// the log have rotted.
+// the log have rotted. Vectors of counters are for Counters to read.
 func (v *Volume) Get(space SpaceID, key []byte) (Value, error) {
 	for {
 		e, found, err := v.entry(space, key)
