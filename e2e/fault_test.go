@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"net/url"
 	"slices"
@@ -109,12 +110,19 @@ const (
 	// faultKeys is the number of keys of each writer: few enough that they are
 	// overwritten and deleted often.
 	faultKeys = 40
+	// convergence is how long a listing may take to tell what became of an
+	// operation that got no answer.
+	convergence = 30 * time.Second
 )
 
-// fate is what is known of a key: a digest, or "" for a key that is not there.
+// fate is what is known of a key: the digest that was acknowledged last, or "" for
+// a key that is not there.
 type fate struct {
 	md5 string
-	// maybe holds what an operation without an answer would have made of it.
+	// maybe holds what operations without an answer, begun after that, would have
+	// made of it. One of them may take effect at any time until a later operation
+	// is acknowledged: that is still one order of operations that explains all
+	// answers.
 	maybe []string
 }
 
@@ -209,9 +217,44 @@ func randomBody(rng *rand.Rand) []byte {
 	return body
 }
 
-// verify compares the server with the ledger, and then takes what it found for
-// certain.
+// verify compares the server with the ledger. What was acknowledged must be listed
+// at once. An operation that got no answer may have happened or not, or may yet
+// happen, as long as no later one has been acknowledged; but the listing must come
+// to say what a read says.
 func (l *ledger) verify(t *testing.T) {
+	t.Helper()
+	listed := l.list(t)
+	open := make(map[string]string) // keys that the listing has yet to agree on
+	for key, f := range l.keys {
+		got := l.digest(t, key)
+		if got != f.md5 && !slices.Contains(f.maybe, got) {
+			t.Errorf("%s: reads back as %q, acknowledged was %q, possible %q", key, got, f.md5, f.maybe)
+		}
+		switch {
+		case listed[key] == got:
+		case len(f.maybe) == 0:
+			t.Errorf("%s: listed as %q, acknowledged as %q", key, listed[key], f.md5)
+		default:
+			open[key] = got
+		}
+	}
+	for key := range listed {
+		if _, known := l.keys[key]; !known {
+			t.Errorf("%s: listed, and never written", key)
+		}
+	}
+	deadline := time.Now().Add(convergence)
+	for len(open) > 0 && time.Now().Before(deadline) {
+		listed := l.list(t)
+		maps.DeleteFunc(open, func(key, _ string) bool { return listed[key] == l.digest(t, key) })
+	}
+	for key, digest := range open {
+		t.Errorf("%s: reads back as %q, and the listing does not say so after %v", key, digest, convergence)
+	}
+}
+
+// list returns the digests of all keys listed.
+func (l *ledger) list(t *testing.T) map[string]string {
 	t.Helper()
 	listed := make(map[string]string)
 	for o := range l.client.Client.ListObjects(t.Context(), faultBucket, minio.ListObjectsOptions{Recursive: true}) {
@@ -220,20 +263,7 @@ func (l *ledger) verify(t *testing.T) {
 		}
 		listed[o.Key] = o.ETag
 	}
-	for key, f := range l.keys {
-		got := l.digest(t, key)
-		if got != f.md5 && !slices.Contains(f.maybe, got) {
-			t.Errorf("%s: reads back as %q, acknowledged was %q, possible %q", key, got, f.md5, f.maybe)
-		}
-		if listed[key] != got {
-			t.Errorf("%s: listed as %q, reads back as %q", key, listed[key], got)
-		}
-		l.keys[key] = fate{md5: got}
-		delete(listed, key)
-	}
-	for key := range listed {
-		t.Errorf("%s: listed, and never written", key)
-	}
+	return listed
 }
 
 // digest reads an object; "" is one that is not there.
