@@ -36,7 +36,7 @@ func (s *Service) source(k *key, id blob.ID, c catalog.Coding, size int64) (*blo
 // open returns the bytes [off, off+n) of the blob.
 func (b *blobSource) open(ctx context.Context, off, n int64) *blobReader {
 	ctx, cancel := context.WithCancel(ctx)
-	r := &blobReader{blobSource: b, ctx: ctx, cancel: cancel, windows: make(chan window, readAhead)}
+	r := &blobReader{blobSource: b, ctx: ctx, cancel: cancel, left: n, windows: make(chan window, readAhead)}
 	r.streams = make([]*stream, b.layout.Fragments())
 	r.usable = b.preference()
 	go r.produce(off, off+n)
@@ -74,6 +74,8 @@ type blobReader struct {
 	cancel  context.CancelFunc
 	windows chan window
 	cur     window
+	left    int64 // bytes of windows that were not taken yet
+	failed  error // what the producer ended with
 
 	// Of the producer:
 	usable  []erasure.Index
@@ -336,12 +338,18 @@ func (r *blobReader) Read(p []byte) (int, error) {
 func (r *blobReader) next() error {
 	r.release()
 	w, ok := <-r.windows
-	if !ok {
+	switch {
+	case r.failed != nil:
+		return r.failed
+	case !ok && r.left > 0: // the producer was stopped: this is not the end of the object
+		return errs.Wrap("ops.Get", errs.Canceled, context.Cause(r.ctx))
+	case !ok:
 		return io.EOF
-	}
-	if w.err != nil {
+	case w.err != nil:
+		r.failed = w.err
 		return w.err
 	}
+	r.left -= int64(len(w.bytes))
 	r.cur = w
 	return nil
 }

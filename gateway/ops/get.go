@@ -72,14 +72,17 @@ func (h *Handle) Close() {}
 // also is an io.WriterTo.
 func (h *Handle) Range(ctx context.Context, off, n int64) (io.ReadCloser, error) {
 	o := h.Object
-	if off < 0 || n < 0 || off+n > o.Size {
-		return nil, errs.New("ops.Range", errs.BadRange, "bytes %d to %d of %d", off, off+n, o.Size)
+	if off < 0 || n < 0 || off > o.Size || n > o.Size-off {
+		return nil, errs.New("ops.Range", errs.BadRange, "%d bytes from %d of %d", n, off, o.Size)
 	}
 	if n == 0 {
 		return io.NopCloser(bytes.NewReader(nil)), nil
 	}
 	switch o.Layout {
 	case catalog.Inline:
+		if int64(len(h.record.Data)) != o.Size {
+			return nil, errs.New("ops.Range", errs.Corrupt, "the record of %d bytes has %d", o.Size, len(h.record.Data))
+		}
 		return inlineReader{bytes.NewReader(h.record.Data[off : off+n])}, nil
 	case catalog.Blob:
 		b, err := h.s.source(h.key, blob.ID{Group: h.record.Group, Attempt: o.Attempt}, o.Coding, o.Size)
@@ -107,6 +110,9 @@ const manifestPage = 512
 
 // entry returns entry i of the list of parts.
 func (m *manifest) entry(ctx context.Context, i int) (catalog.ManifestEntry, error) {
+	if i >= m.h.Object.PartCount {
+		return catalog.ManifestEntry{}, errs.New("ops.Get", errs.Corrupt, "the list of %d parts ends before the object does", m.h.Object.PartCount)
+	}
 	at := (i - m.first) * catalog.ManifestEntrySize
 	if at < 0 || at >= len(m.bytes) {
 		if err := m.load(ctx, i); err != nil {
@@ -193,6 +199,9 @@ func (r *partsReader) advance() error {
 		}
 		start := e.End - e.Size
 		n := min(e.End, r.end) - r.off
+		if r.off < start || n <= 0 {
+			return errs.New("ops.Get", errs.Corrupt, "part %d does not follow the one before it", e.Number)
+		}
 		r.cur = b.open(r.ctx, r.off-start, n)
 		r.off += n
 		return nil
