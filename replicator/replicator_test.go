@@ -94,7 +94,8 @@ type fakeGateway struct {
 	delivered []string
 	swept     []Group
 	alive     map[timestamp.T]bool
-	err       error // of the next calls
+	err       error  // of the next calls
+	then      func() // called after each delivery
 }
 
 func (g *fakeGateway) Deliver(_ context.Context, s peer.Service, key keyhash.Hash, value []byte) error {
@@ -104,6 +105,9 @@ func (g *fakeGateway) Deliver(_ context.Context, s peer.Service, key keyhash.Has
 	g.delivered = append(g.delivered, string(value))
 	for _, d := range g.devices {
 		delete(d.notes[s], key)
+	}
+	if g.then != nil {
+		g.then()
 	}
 	return nil
 }
@@ -285,9 +289,13 @@ func TestRunEnds(t *testing.T) {
 		}
 		ctx, cancel = context.WithCancel(context.Background())
 		done = make(chan struct{})
+		// It comes while Run is at work, by way of what Run itself has delivered.
+		g.then = func() {
+			if len(g.delivered) == 60 {
+				d.notes[peer.Objects][keyhash.Hash{0, 200}] = 1 // behind where the round is
+			}
+		}
 		go func() { r.Run(ctx); close(done) }()
-		time.Sleep(time.Minute)
-		d.notes[peer.Objects][keyhash.Hash{200}] = 1
 		time.Sleep(time.Minute)
 		cancel()
 		<-done

@@ -186,7 +186,7 @@ func watched() map[string]simOptions {
 		}, ops: []simOp{opRead, opPut, opPut, opModify}},
 		"bare: sent before it is chosen": wrap(func(c *simClient, x *bent) {
 			x.write = func(r *Record) *Record {
-				if c.op%4 == 0 {
+				if _, id := c.doing(); id.Seq%4 == 0 {
 					r = r.WithoutData()
 				}
 				return r
