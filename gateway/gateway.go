@@ -102,7 +102,18 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refuse(w, r)
 		return
 	}
+	continueEmpty(w, r)
 	h.router.ServeHTTP(w, r)
+}
+
+// continueEmpty answers "100 Continue" to who expects it for a body of no bytes.
+// net/http does not, as there is nothing to wait for; but botocore (1.29 at least),
+// when it is answered at once, takes the status line of the next answer on the
+// connection for a header, and hangs.
+func continueEmpty(w http.ResponseWriter, r *http.Request) {
+	if r.ContentLength == 0 && strings.EqualFold(r.Header.Get("Expect"), "100-continue") {
+		w.WriteHeader(http.StatusContinue)
+	}
 }
 
 // Running and Refused are how many requests are under way, and how many were
