@@ -3,7 +3,9 @@ package ops
 import (
 	"context"
 	"io"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	pvfs "github.com/cockroachdb/pebble/v2/vfs"
 
@@ -50,9 +52,19 @@ func real(t testing.TB) peer.Node {
 	if n.objects, err = objectserver.Open(t.Context(), objectserver.Config{Volume: v, FS: fs, Dir: "/fragments", PackMax: 16 << 10}); err != nil {
 		t.Fatal(err)
 	}
-	if n.container, err = container.New(container.Config{Volume: v}); err != nil {
+	// It was started a minute ago: leases that an earlier process may have granted
+	// have run out.
+	var started atomic.Bool
+	now := func() time.Time {
+		if !started.Load() {
+			return time.Now().Add(-time.Minute)
+		}
+		return time.Now()
+	}
+	if n.container, err = container.New(container.Config{Volume: v, Now: now}); err != nil {
 		t.Fatal(err)
 	}
+	started.Store(true)
 	if n.account, err = account.New(account.Config{Volume: v}); err != nil {
 		t.Fatal(err)
 	}

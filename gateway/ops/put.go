@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/cespare/xxhash/v2"
@@ -79,6 +80,8 @@ func (s *Service) Put(ctx context.Context, p *Put) (*catalog.Object, error) {
 	rec := register.Record{Group: stored.group}
 	rec.Data, rec.DataLen, rec.DataSum = stored.inline, len(stored.inline), stored.sum
 	if err := w.commit(ctx, o, &rec); err != nil {
+		// With an unknown outcome the record may name the blob, now or later. With
+		// any other it does not, or nobody can ever read it: the container is gone.
 		if !errs.Is(err, errs.OutcomeUnknown) {
 			stored.drop(ctx)
 		}
@@ -246,9 +249,25 @@ func (w *writing) learn(ctx context.Context) {
 	}
 	w.known = make(chan learnt, 1)
 	go func() {
+		ctx, cancel := context.WithTimeout(ctx, w.s.cfg.Timeout)
+		defer cancel()
 		k, err := w.s.proposer.Highest(ctx, w.key.quorum)
 		w.known <- learnt{k, err}
 	}()
+}
+
+// highest returns what was learnt. If that failed it is asked for again: the body
+// may have taken hours since.
+func (w *writing) highest(ctx context.Context) (timestamp.T, error) {
+	select {
+	case l := <-w.known:
+		if l.err == nil {
+			return l.Highest, nil
+		}
+	case <-ctx.Done():
+	}
+	k, err := w.s.proposer.Highest(ctx, w.key.quorum)
+	return k.Highest, err
 }
 
 // commit makes the object visible: record, then row, then both are settled.
@@ -260,19 +279,19 @@ func (w *writing) commit(ctx context.Context, o *catalog.Object, rec *register.R
 	if err != nil {
 		return err
 	}
-	return w.s.deliver(ctx, w.key, out.Record)
+	return w.s.acknowledge(ctx, w.key, out.Record)
 }
 
 func (w *writing) write(ctx context.Context, o *catalog.Object, rec *register.Record) (*register.Outcome, error) {
 	op := w.s.clock.Now()
 	o.TS = op
 	if w.judge == nil {
-		l := <-w.known
-		if l.err != nil {
-			return nil, l.err
+		highest, err := w.highest(ctx)
+		if err != nil {
+			return nil, err
 		}
 		rec.Value = o.AppendTo(nil)
-		return w.s.proposer.Write(ctx, w.key.quorum, &register.Update{Record: *rec, Op: op}, l.Highest)
+		return w.s.proposer.Write(ctx, w.key.quorum, &register.Update{Record: *rec, Op: op}, highest)
 	}
 	return w.s.proposer.Update(ctx, w.key.quorum, op, func(cur *register.Record) (*register.Record, error) {
 		have, err := w.s.liveObject(cur, w.name)
@@ -303,6 +322,17 @@ func (s *Service) liveObject(r *register.Record, name string) (*catalog.Object, 
 	return o, nil
 }
 
+// acknowledge is deliver for a record that the caller's own operation has chosen:
+// when it fails, the operation has taken effect all the same, unless the container
+// is gone and everything in it (errs.NoBucket).
+func (s *Service) acknowledge(ctx context.Context, k *key, r *register.Record) error {
+	err := s.deliver(ctx, k, r)
+	if err == nil || errs.Is(err, errs.NoBucket) {
+		return err
+	}
+	return &errs.Error{Op: "ops.acknowledge", Kind: errs.OutcomeUnknown, What: "the write took effect, and is not listed yet", Err: err}
+}
+
 // deliver sees to what a chosen record still needs: its row on a quorum of the
 // container's devices, and then that its notes go.
 func (s *Service) deliver(ctx context.Context, k *key, r *register.Record) error {
@@ -327,27 +357,59 @@ func (s *Service) deliverRow(ctx context.Context, o *catalog.Object, r *register
 // container was made, or when it was made again, refuses its rows. That is one
 // device's word: the container's register decides, and if it is live the device
 // is given its record and the rows once more.
+//
+// While the container is being deleted it is not known whether it will be, so the
+// rows wait for that. errs.NoBucket is the last word: this incarnation is gone.
 func (s *Service) putContainerRows(ctx context.Context, h keyhash.Hash, l peer.Listing, rows []catalog.Row) error {
 	place := s.cluster.Container(h)
 	err := s.putRows(ctx, peer.Containers, place, l, rows)
-	if !errs.Is(err, errs.Unavailable) && !errs.Is(err, errs.NoBucket) {
-		return err
-	}
-	r, serr := s.proposer.Spread(ctx, s.containerKey(h).quorum)
-	if serr != nil {
-		return err
-	}
-	c, cerr := liveContainer(r)
-	switch {
-	case cerr != nil:
-		return cerr
-	case c == nil || c.Incarnation != l.Incarnation:
-		return errs.New("ops.putRows", errs.NoBucket, "the container was deleted meanwhile")
-	}
-	if err = s.putRows(ctx, peer.Containers, place, l, rows); errs.Is(err, errs.NoBucket) {
-		return errs.Wrap("ops.putRows", errs.Unavailable, err) // it is live, whatever a device thinks
+	for live := false; errs.Is(err, errs.Unavailable) || errs.Is(err, errs.NoBucket); {
+		r, serr := s.proposer.Spread(ctx, s.containerKey(h).quorum)
+		if serr != nil {
+			return errs.Wrap("ops.putRows", errs.Unavailable, errors.Join(err, serr))
+		}
+		if r == nil {
+			return err
+		}
+		c, derr := catalog.DecodeContainer(r.Value)
+		switch {
+		case derr != nil:
+			return derr
+		case r.Tombstone || c.Incarnation != l.Incarnation || c.State == catalog.Deleted:
+			return errs.New("ops.putRows", errs.NoBucket, "the container was deleted meanwhile")
+		case c.State == catalog.Deleting:
+			if werr := s.decided(ctx, h); werr != nil {
+				return errs.Wrap("ops.putRows", errs.Unavailable, errors.Join(err, werr))
+			}
+			live = false
+		case live:
+			return errs.Wrap("ops.putRows", errs.Unavailable, err) // whatever a device thinks
+		default:
+			live = true
+			err = s.putRows(ctx, peer.Containers, place, l, rows)
+		}
 	}
 	return err
+}
+
+// decidePause is how often it is looked whether a container has been deleted.
+const decidePause = 20 * time.Millisecond
+
+// decided waits until a container is no longer in the state Deleting.
+func (s *Service) decided(ctx context.Context, h keyhash.Hash) error {
+	t := time.NewTicker(decidePause)
+	defer t.Stop()
+	for {
+		r, err := s.proposer.Read(ctx, s.containerKey(h).quorum, false)
+		if err != nil || !being(r) {
+			return err
+		}
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
 
 // rowOf is the row that shows an object's record.
@@ -418,7 +480,7 @@ func (s *Service) Delete(ctx context.Context, c *catalog.Container, name string,
 			return err
 		}
 	}
-	return s.deliver(ctx, k, out.Record)
+	return s.acknowledge(ctx, k, out.Record)
 }
 
 // Modify changes an object's metadata and leaves its bytes alone: change alters
@@ -465,7 +527,10 @@ func (s *Service) Modify(ctx context.Context, c *catalog.Container, name string,
 		if err != nil {
 			return nil, err
 		}
-		return next, s.deliver(ctx, k, out.Record)
+		if err := s.acknowledge(ctx, k, out.Record); err != nil {
+			return nil, err
+		}
+		return next, nil
 	}
 }
 

@@ -42,12 +42,12 @@ func (s *Service) deliverObject(ctx context.Context, h keyhash.Hash, value []byt
 		if err != nil {
 			return err
 		}
-		c, err := s.Container(ctx, o.ContainerAccount, o.Container)
-		if errs.Is(err, errs.NoBucket) || err == nil && c.Incarnation != o.Incarnation {
-			return s.bury(ctx, h)
-		}
+		c, err := s.incarnation(ctx, o.ContainerAccount, o.Container, o.Incarnation)
 		if err != nil {
 			return err
+		}
+		if c == nil {
+			return s.bury(ctx, h)
 		}
 		policyName = c.Policy
 	}
@@ -75,6 +75,21 @@ func (s *Service) deliverObject(ctx context.Context, h keyhash.Hash, value []byt
 		}
 	}
 	return nil
+}
+
+// incarnation returns a container as it is now, nil if this incarnation of it is
+// gone for ever. One that is being deleted is not gone: it may turn out not to be
+// empty.
+func (s *Service) incarnation(ctx context.Context, account, name string, inc catalog.Incarnation) (*catalog.Container, error) {
+	r, err := s.proposer.Read(ctx, s.containerKey(s.containerHash(account, name)).quorum, false)
+	if err != nil || r == nil || r.Tombstone {
+		return nil, err
+	}
+	c, err := catalog.DecodeContainer(r.Value)
+	if err != nil || c.Incarnation != inc || c.State == catalog.Deleted {
+		return nil, err
+	}
+	return c, nil
 }
 
 // bury deletes a record of a container that is gone: nothing of it can be read any
@@ -196,9 +211,6 @@ func (s *Service) uploadUnfinished(ctx context.Context, owner keyhash.Hash, p Po
 	if u.State != catalog.UploadOpen && u.State != catalog.UploadCompleting {
 		return false, nil
 	}
-	c, err := s.Fresh(ctx, u.Account, u.Container)
-	if errs.Is(err, errs.NoBucket) {
-		return false, nil // gone, and its uploads with it
-	}
-	return err == nil && c.Incarnation == u.Incarnation, err
+	c, err := s.incarnation(ctx, u.Account, u.Container, u.Incarnation)
+	return c != nil, err // with the container its uploads are gone
 }
