@@ -199,7 +199,7 @@ func (s *Server) OpenFragment(ctx context.Context, f peer.FragmentName, off, n i
 		r.Close()
 		return nil, errs.New(op, errs.BadRange, "bytes from %d of %d", off, r.Len())
 	}
-	return &fragmentReader{r: r, off: off, end: min(off+n, r.Len())}, nil
+	return &fragmentReader{r: r, off: off, end: off + min(n, r.Len()-off)}, nil
 }
 
 // tailReader reads a volume entry's tail piece by piece.

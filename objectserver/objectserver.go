@@ -182,15 +182,22 @@ func (s *Server) Clear(ctx context.Context, limit int) (int, error) {
 	if err := errors.Join(it.Err(), it.Close()); err != nil {
 		return 0, err
 	}
+	n := 0
+	var failed error
 	for i, g := range due {
 		if err := s.DropGroup(ctx, g.Owner, g.Group); err != nil {
-			return i, err
+			failed = err // the others go on; this one is tried again
+			if ctx.Err() != nil {
+				break
+			}
+			continue
 		}
 		b := s.vol.NewBatch(volume.Meta)
 		b.Delete(spaceGarbage, keys[i], volume.Ref{})
 		s.vol.CommitLazy(b)
+		n++
 	}
-	return len(due), nil
+	return n, failed
 }
 
 // Suspects calls fn with the groups that may be dead, until fn answers false.

@@ -175,6 +175,7 @@ const page = 256
 // notes settles the old notes of one service on a device.
 func (r *Replicator) notes(ctx context.Context, d Device, s peer.Service) error {
 	var start keyhash.Hash
+	var failed error
 	for {
 		before := r.cfg.Now().Add(-r.cfg.NoteAge).UnixMicro()
 		var keys []keyhash.Hash
@@ -191,15 +192,15 @@ func (r *Replicator) notes(ctx context.Context, d Device, s peer.Service) error 
 				return err
 			}
 			value, err := d.Value(s, k)
-			if err != nil {
-				return err
+			if err == nil {
+				err = r.cfg.Gateway.Deliver(ctx, s, k, value)
 			}
-			if err := r.cfg.Gateway.Deliver(ctx, s, k, value); err != nil {
-				return err
+			if err != nil {
+				failed = err // one key must not stand in the way of the others
 			}
 		}
 		if len(keys) < page {
-			return nil
+			return failed
 		}
 	}
 }
@@ -209,20 +210,23 @@ func (r *Replicator) suspects(ctx context.Context, d Device) error {
 	if err := d.Suspects(func(g Group) bool { list = append(list, g); return len(list) < page }); err != nil {
 		return err
 	}
+	var failed error
 	for _, g := range list {
 		if err := r.pace(ctx); err != nil {
 			return err
 		}
 		if _, err := r.cfg.Gateway.Sweep(ctx, g.Policy, g.Owner, g.Group); err != nil {
-			return err
+			failed = err
+			continue
 		}
 		d.Acquit(g)
 	}
-	return nil
+	return failed
 }
 
 func (r *Replicator) sweepOrphans(ctx context.Context, d Device) error {
 	var start []byte
+	var failed error
 	for {
 		before := r.cfg.Now().Add(-r.cfg.OrphanAge)
 		var list []Group
@@ -242,14 +246,14 @@ func (r *Replicator) sweepOrphans(ctx context.Context, d Device) error {
 			}
 			swept, err := r.cfg.Gateway.Sweep(ctx, g.Policy, g.Owner, g.Group)
 			if err != nil {
-				return err
+				failed = err
 			}
 			if swept {
 				r.cfg.Log.Info("an upload that never became an object was swept", "key", g.Owner, "begun", g.Group.Time())
 			}
 		}
 		if len(list) < page {
-			return nil
+			return failed
 		}
 	}
 }

@@ -21,8 +21,10 @@ const (
 	// laneDepth is how many blocks may wait for one fragment's device: enough to
 	// ride out a sync, little enough that a slow device soon slows the sender.
 	laneDepth = 2
-	// stallTime is how long one device may hold up the others.
+	// stallTime is how long devices may hold up the others.
 	stallTime = 5 * time.Second
+	// commitTime is how long a write waits for enough fragments to be synced.
+	commitTime = time.Minute
 	// straggleTime is how long a write waits for the last fragments when enough
 	// of them are synced.
 	straggleTime = 2 * time.Second
@@ -83,9 +85,27 @@ type laneResult struct {
 // lane carries blocks to one fragment.
 type lane struct {
 	blocks chan block
-	failed atomic.Bool
-	commit bool  // set before blocks is closed
-	size   int64 // likewise
+	failed atomic.Pointer[error] // why nothing more is sent; nil while all is well
+	commit bool                  // set before blocks is closed
+	size   int64                 // likewise
+}
+
+// fail gives the lane up, for the first reason that is given.
+func (l *lane) fail(err error) { l.failed.CompareAndSwap(nil, &err) }
+
+// drain gives back what waits in a lane that was given up.
+func (l *lane) drain() {
+	for {
+		select {
+		case b, ok := <-l.blocks:
+			if !ok {
+				return
+			}
+			b.buf.Release()
+		default:
+			return
+		}
+	}
 }
 
 type block struct {
@@ -121,7 +141,7 @@ func (w *blobWriter) run(i int, l *lane) error {
 		}
 		b.buf.Release()
 		if err != nil {
-			l.failed.Store(true)
+			l.fail(err)
 		}
 	}
 	switch {
@@ -176,11 +196,12 @@ func (w *blobWriter) send(buf *erasure.Buffer, n int) error {
 	}
 	w.hashes.write(buf, n)
 	alive := 0
+	stalled := time.Now().Add(stallTime)
 	for i, l := range w.lanes {
-		if l.failed.Load() {
+		if l.failed.Load() != nil {
 			continue
 		}
-		ok, err := w.feed(l, block{blocks[i], buf})
+		ok, err := w.feed(l, block{blocks[i], buf}, stalled)
 		if err != nil {
 			return err
 		}
@@ -194,22 +215,24 @@ func (w *blobWriter) send(buf *erasure.Buffer, n int) error {
 	return nil
 }
 
-// feed gives a block to a lane, and gives the lane up if it stalls.
-func (w *blobWriter) feed(l *lane, b block) (bool, error) {
+// feed gives a block to a lane, and gives the lane up if it does not take it in
+// time.
+func (w *blobWriter) feed(l *lane, b block, until time.Time) (bool, error) {
 	b.buf.Retain()
 	select {
 	case l.blocks <- b:
 		return true, nil
 	default:
 	}
-	t := time.NewTimer(stallTime)
+	t := time.NewTimer(time.Until(until))
 	defer t.Stop()
 	select {
 	case l.blocks <- b:
 		return true, nil
 	case <-t.C:
-		l.failed.Store(true)
+		l.fail(errs.New("ops.Put", errs.Unavailable, "a device has taken nothing for %v", stallTime))
 		b.buf.Release()
+		l.drain()
 		return false, nil
 	case <-w.in.ctx.Done():
 		b.buf.Release()
@@ -219,18 +242,12 @@ func (w *blobWriter) feed(l *lane, b block) (bool, error) {
 
 func (w *blobWriter) tooFew() error {
 	var failed []error
-	for {
-		select {
-		case r := <-w.result:
-			failed = append(failed, r.err)
-			w.result <- r // for commit or abort to count
-			if len(failed) == len(w.lanes) {
-				return fewErr(failed)
-			}
-		default:
-			return fewErr(failed)
+	for _, l := range w.lanes {
+		if err := l.failed.Load(); err != nil {
+			failed = append(failed, *err)
 		}
 	}
+	return fewErr(failed)
 }
 
 func fewErr(failed []error) error {
@@ -247,37 +264,35 @@ func fewErr(failed []error) error {
 	return &errs.Error{Op: "ops.Put", Kind: kind, What: "too few devices take the object's fragments", Err: joinAll(failed)}
 }
 
-// abort ends all lanes without a fragment.
+// abort ends all lanes without a fragment. It does not wait for them.
 func (w *blobWriter) abort() {
+	w.cancel()
 	for _, l := range w.lanes {
 		close(l.blocks)
 	}
-	go func() {
-		for range w.lanes {
-			<-w.result
-		}
-		w.cancel()
-	}()
 }
 
 // commit makes the fragments durable, and returns which are missing.
 func (w *blobWriter) commit(size int64) (missing uint16, err error) {
 	for _, l := range w.lanes {
-		l.commit, l.size = !l.failed.Load(), size
+		l.commit, l.size = l.failed.Load() == nil, size
 		close(l.blocks)
 	}
 	synced, left := 0, len(w.lanes)
 	missing = uint16(1)<<len(w.lanes) - 1
 	need := w.in.policy.Spec.MinFragments()
 	var failed []error
-	late := time.NewTimer(time.Hour)
+	late := time.NewTimer(commitTime)
 	defer late.Stop()
 	waiting := true
 	for waiting && left > 0 && synced+left >= need {
 		select {
 		case r := <-w.result:
 			left--
-			if r.err != nil || w.lanes[r.index].failed.Load() {
+			if why := w.lanes[r.index].failed.Load(); r.err == nil && why != nil {
+				r.err = *why
+			}
+			if r.err != nil {
 				failed = append(failed, r.err)
 				continue
 			}
@@ -291,19 +306,35 @@ func (w *blobWriter) commit(size int64) (missing uint16, err error) {
 			waiting = false
 		}
 	}
+	if synced >= need {
+		go w.finish(left)
+		return missing, nil
+	}
+	w.cancel()
 	go func() {
 		for range left {
 			<-w.result
 		}
-		w.cancel()
+		// Again, for those that came through in spite of all.
+		w.in.s.dropBlobs(w.in.ctx, w.in.key, w.in.policy, []blob.ID{w.id})
 	}()
-	if synced < need {
-		if err := w.in.ctx.Err(); err != nil {
-			return 0, err
-		}
-		return 0, fewErr(failed)
+	if err := w.in.ctx.Err(); err != nil {
+		return 0, err
 	}
-	return missing, nil
+	if left > 0 && synced+left >= need {
+		failed = append(failed, errs.New("ops.Put", errs.Unavailable, "%d devices have not synced their fragments for %v", left, commitTime))
+	}
+	return 0, fewErr(failed)
+}
+
+// finish lets the last fragments be synced, for as long as that may take.
+func (w *blobWriter) finish(left int) {
+	defer w.cancel()
+	t := time.AfterFunc(commitTime, w.cancel)
+	defer t.Stop()
+	for range left {
+		<-w.result
+	}
 }
 
 // hashes computes digests of the stripes beside the writing of them, each on its

@@ -64,7 +64,7 @@ func Parse(s string) (Spec, error) {
 
 // Validate reports whether p is within the limits.
 func (p Spec) Validate() error {
-	ok := p.K == 1 && p.M >= 0 && p.M < MaxReplicas || p.K >= 2 && p.M >= 1 && p.K+p.M <= MaxFragments
+	ok := p.K == 1 && p.M >= 0 && p.M < MaxReplicas || p.K >= 2 && p.K < MaxFragments && p.M >= 1 && p.M <= MaxFragments-p.K
 	if !ok {
 		return errs.New("policy.Validate", errs.Invalid, "k=%d, m=%d is not a policy", p.K, p.M)
 	}

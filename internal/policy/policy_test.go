@@ -10,7 +10,7 @@ func TestParse(t *testing.T) {
 			t.Errorf("Parse(%q) = %v, %v", in, p, err)
 		}
 	}
-	for _, in := range []string{"", "ec", "ec(4)", "ec(1,2)", "ec(4,0)", "ec(12,5)", "replica(0)", "replica(8)", "ec(2,2)x", "raid(5)", "ec(-2,2)", "ec(2,2"} {
+	for _, in := range []string{"", "ec", "ec(4)", "ec(1,2)", "ec(4,0)", "ec(12,5)", "replica(0)", "replica(8)", "ec(2,2)x", "raid(5)", "ec(-2,2)", "ec(2,2", "ec(9223372036854775807,1)"} {
 		if p, err := Parse(in); err == nil {
 			t.Errorf("Parse(%q) = %v", in, p)
 		}
