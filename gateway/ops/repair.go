@@ -59,7 +59,7 @@ func (s *Service) deliverObject(ctx context.Context, h keyhash.Hash, value []byt
 		if err != nil {
 			return err
 		}
-		r, err := s.proposer.Settle(ctx, k.quorum)
+		r, err := s.proposer.Spread(ctx, k.quorum) // to whom it has not reached yet, too
 		if err != nil {
 			return err
 		}
