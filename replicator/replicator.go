@@ -90,6 +90,9 @@ type Replicator struct {
 	cfg     Config
 	devices []Device
 	orphans time.Time // when they were last looked for
+	// started is when this process began: a note from before it is old, whatever
+	// its age, for the gateway that wrote it has mostly ended with it.
+	started time.Time
 }
 
 // New returns a replicator for devices.
@@ -112,7 +115,7 @@ func New(cfg Config, devices []Device) *Replicator {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Replicator{cfg: cfg, devices: devices}
+	return &Replicator{cfg: cfg, devices: devices, started: cfg.Now()}
 }
 
 // Run works until ctx ends.
@@ -177,7 +180,7 @@ func (r *Replicator) notes(ctx context.Context, d Device, s peer.Service) error 
 	var start keyhash.Hash
 	var failed error
 	for {
-		before := r.cfg.Now().Add(-r.cfg.NoteAge).UnixMicro()
+		before := max(r.cfg.Now().Add(-r.cfg.NoteAge).UnixMicro(), r.started.UnixMicro())
 		var keys []keyhash.Hash
 		err := d.Notes(s, start, before, func(k keyhash.Hash, _ register.Note) bool {
 			keys = append(keys, k)

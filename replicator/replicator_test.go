@@ -158,6 +158,7 @@ func TestOldNotesAreSettled(t *testing.T) {
 		}
 		g := &fakeGateway{devices: []*fakeDevice{d}}
 		r := New(Config{Gateway: g, PerSecond: 1000}, []Device{d})
+		r.started = now.Add(-time.Hour) // else all notes here are from before it
 		r.Round(context.Background())
 		if len(g.delivered) != want {
 			t.Errorf("%d of %d old notes were settled", len(g.delivered), want)
@@ -301,6 +302,22 @@ func TestRunEnds(t *testing.T) {
 		<-done
 		if n := len(g.delivered); n != 101 {
 			t.Errorf("%d of 101 delivered", n)
+		}
+	})
+}
+
+// A note from before the process began is settled at once: after a crash, what
+// was never acknowledged is listed as it is read.
+func TestNotesFromBeforeTheStartAreOld(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		key := keyhash.Hash{1}
+		d := &fakeDevice{notes: map[peer.Service]map[keyhash.Hash]int64{
+			peer.Objects: {key: time.Now().Add(-time.Millisecond).UnixMicro()},
+		}}
+		g := &fakeGateway{devices: []*fakeDevice{d}}
+		New(Config{Gateway: g}, []Device{d}).Round(context.Background())
+		if len(g.delivered) != 1 {
+			t.Errorf("%d notes were settled", len(g.delivered))
 		}
 	})
 }

@@ -142,72 +142,77 @@ func (r *blobReader) window(off, n, end int64) window {
 
 // attempt carries out a plan. It returns the fragments that failed or were slow.
 func (r *blobReader) attempt(p *erasure.Plan, off, n, end int64) (window, []erasure.Index, error) {
-	span := p.Hi - p.Lo
 	need := n
 	if len(p.Rebuild) > 0 {
-		need += span * int64(r.layout.K+len(p.Rebuild))
+		for _, rd := range p.Reads {
+			need += rd.Len
+		}
+		need += (p.Hi - p.Lo) * int64(len(p.Rebuild))
 	}
 	buf, err := r.s.stripes.Get(r.ctx, int(need))
 	if err != nil {
 		return window{}, nil, err
 	}
 	out := buf.Bytes[:n:n]
-	blocks := make([][]byte, r.layout.Fragments())
-	dst := r.destinations(p, out, buf.Bytes[n:need], off, blocks)
+	dst, scratch := r.destinations(p, out, buf.Bytes[n:need], off)
 	bad, err := r.readAll(p, dst, end, buf)
+	if err == nil && len(p.Rebuild) > 0 {
+		err = r.rebuild(p, dst, scratch, out, off)
+	}
 	if err != nil {
 		buf.Release()
 		return window{}, bad, err
-	}
-	if len(p.Rebuild) > 0 {
-		if err := r.rebuild(p, blocks, out, off); err != nil {
-			buf.Release()
-			return window{}, nil, err
-		}
 	}
 	return window{bytes: out, buf: buf}, nil, nil
 }
 
 // destinations says where each read of a plan goes: straight to its place in out
-// if nothing has to be rebuilt, else to a block of scratch.
-func (r *blobReader) destinations(p *erasure.Plan, out, scratch []byte, off int64, blocks [][]byte) [][]byte {
-	dst := make([][]byte, len(p.Reads))
-	if len(p.Rebuild) == 0 {
-		for i, rd := range p.Reads {
-			at := int64(0)
-			if r.layout.K > 1 {
-				blobOff, _ := r.layout.BlobOffset(rd.Index, rd.Off)
-				at = blobOff - off
-			}
-			dst[i] = out[at : at+rd.Len]
+// if nothing has to be rebuilt, else to scratch, whose rest is returned.
+func (r *blobReader) destinations(p *erasure.Plan, out, scratch []byte, off int64) (dst [][]byte, rest []byte) {
+	dst = make([][]byte, len(p.Reads))
+	for i, rd := range p.Reads {
+		switch {
+		case len(p.Rebuild) > 0:
+			dst[i], scratch = scratch[:rd.Len:rd.Len], scratch[rd.Len:]
+		case r.layout.K == 1:
+			dst[i] = out[:rd.Len]
+		default:
+			blobOff, _ := r.layout.BlobOffset(rd.Index, rd.Off)
+			dst[i] = out[blobOff-off:][:rd.Len]
 		}
-		return dst
+	}
+	return dst, scratch
+}
+
+// rebuild makes the missing blocks and puts the range together. A fragment may
+// have been read beyond [Lo, Hi), the range that the missing ones lack: the last
+// data block of a blob is shorter than the others.
+func (r *blobReader) rebuild(p *erasure.Plan, dst [][]byte, scratch, out []byte, off int64) error {
+	code, err := r.s.code(r.layout.K, r.layout.M)
+	if err != nil {
+		return err
 	}
 	span := p.Hi - p.Lo
+	blocks := make([][]byte, r.layout.Fragments())
+	from := make([]int64, r.layout.Fragments()) // where in the fragment known bytes begin
+	known := make([][]byte, r.layout.Fragments())
 	for i, rd := range p.Reads {
-		dst[i], scratch = scratch[:rd.Len:span], scratch[span:]
-		if rd.Off == p.Lo && rd.Len == span {
-			blocks[rd.Index] = dst[i]
+		known[rd.Index], from[rd.Index] = dst[i], rd.Off
+		if rd.Off <= p.Lo && rd.Off+rd.Len >= p.Hi {
+			blocks[rd.Index] = dst[i][p.Lo-rd.Off:][:span]
 		}
 	}
 	for _, i := range p.Rebuild {
 		blocks[i], scratch = scratch[:0:span], scratch[span:]
 	}
-	return dst
-}
-
-// rebuild makes the missing blocks and puts the range together.
-func (r *blobReader) rebuild(p *erasure.Plan, blocks [][]byte, out []byte, off int64) error {
-	code, err := r.s.code(r.layout.K, r.layout.M)
-	if err != nil {
-		return err
-	}
 	if err := code.Reconstruct(blocks, p.Rebuild...); err != nil {
 		return errs.Wrap("ops.Get", errs.Corrupt, err)
 	}
+	for _, i := range p.Rebuild {
+		known[i], from[i] = blocks[i], p.Lo
+	}
 	for piece := range r.layout.Pieces(off, int64(len(out))) {
-		b := blocks[piece.Index]
-		copy(out[piece.BlobOff-off:], b[piece.FragOff-p.Lo:][:piece.Len])
+		copy(out[piece.BlobOff-off:], known[piece.Index][piece.FragOff-from[piece.Index]:][:piece.Len])
 	}
 	return nil
 }

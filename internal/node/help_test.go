@@ -56,3 +56,25 @@ func get(t *testing.T, n *Node, container, name string) string {
 	}
 	return string(b)
 }
+
+func names(t *testing.T, n *Node, container string) []string {
+	t.Helper()
+	c, err := n.Ops.Resolve(t.Context(), "main", container)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []string
+	for marker := ""; ; {
+		p, err := n.Ops.List(t.Context(), c, &ops.Query{Marker: marker, Limit: 1000})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, i := range p.Items {
+			out = append(out, i.Name)
+			marker = i.Name
+		}
+		if !p.More {
+			return out
+		}
+	}
+}

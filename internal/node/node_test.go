@@ -2,6 +2,8 @@ package node
 
 import (
 	"context"
+	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -279,5 +281,57 @@ func TestAdminNeedsRoot(t *testing.T) {
 		if w.Code != http.StatusOK {
 			t.Errorf("%s as root: %d", path, w.Code)
 		}
+	}
+}
+
+// With any one of four devices gone, objects of every shape read back whole, by
+// ranges too.
+func TestDegradedReads(t *testing.T) {
+	n := open(t, testConfig(tempDirs(t, 4)...))
+	c := bucket(t, n, "degraded")
+	rng := rand.New(rand.NewPCG(1, 1))
+	sizes := []int{1, 65536, 65537, 88587, 131073, 262143, 262144, 262145, 524289, 3<<20 + 7}
+	want := map[int]string{}
+	for _, size := range sizes {
+		b := make([]byte, size)
+		for i := range b {
+			b[i] = byte(rng.Uint32())
+		}
+		want[size] = string(b)
+		put(t, n, "degraded", strconv.Itoa(size), string(b))
+	}
+	for _, gone := range n.local.order {
+		gone.mu.Lock()
+		gone.why = "failed by the test"
+		gone.mu.Unlock()
+		for _, size := range sizes {
+			name := strconv.Itoa(size)
+			if get(t, n, "degraded", name) != want[size] {
+				t.Errorf("without %v: %d bytes differ", gone.id, size)
+			}
+			h, err := n.Ops.Open(t.Context(), c, name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for range 5 {
+				off := rng.IntN(size)
+				k := 1 + rng.IntN(size-off)
+				r, err := h.Range(t.Context(), int64(off), int64(k))
+				if err != nil {
+					t.Fatal(err)
+				}
+				b, err := io.ReadAll(r)
+				if err != nil || string(b) != want[size][off:off+k] {
+					t.Errorf("without %v: bytes %d+%d of %d differ: %v", gone.id, off, k, size, err)
+				}
+				r.Close()
+			}
+		}
+		if got := len(names(t, n, "degraded")); got != len(sizes) {
+			t.Errorf("without %v: %d names are listed", gone.id, got)
+		}
+		gone.mu.Lock()
+		gone.why = ""
+		gone.mu.Unlock()
 	}
 }
