@@ -1,7 +1,6 @@
 package s3api
 
 import (
-	"net/http"
 	"sort"
 	"strconv"
 	"strings"
@@ -194,7 +193,7 @@ var systemHeaders = [...]struct{ header, meta, override string }{
 }
 
 const (
-	metaUser           = "meta-" // before the name of user metadata
+	metaUser           = "meta-" // before the name of user metadata, which is in lower case
 	metaTagging        = "s3-tagging"
 	maxUserMetaBytes   = 2 << 10
 	defaultContentType = "binary/octet-stream"
@@ -269,7 +268,8 @@ func (q *request) setObjectHeaders(o *catalog.Object) {
 		p := &o.Meta[i]
 		switch {
 		case strings.HasPrefix(p.Name, metaUser):
-			set(http.CanonicalHeaderKey(metaPrefix+p.Name[len(metaUser):]), p.Value)
+			// In lower case, as S3 sends it: some clients show the name as it came.
+			set("x-amz-"+p.Name, p.Value)
 		case p.Name == metaTagging:
 			set("X-Amz-Tagging-Count", strconv.Itoa(countTags(p.Value)))
 		default:
