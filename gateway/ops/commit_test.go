@@ -59,7 +59,7 @@ func TestPutWhileDeleting(t *testing.T) {
 		mustPut(t, s, co, "o", random(1, 40*testBlock))
 		blobs := c.watchBlobs()
 		set := func(state catalog.ContainerState) {
-			if _, _, err := s.changeContainer(t.Context(), "a", "c", func(c *catalog.Container) error {
+			if _, _, err := s.changeContainer(t.Context(), "a", "c", func(c *catalog.Container, _ *register.Record) error {
 				c.State = state
 				return nil
 			}); err != nil {

@@ -8,9 +8,12 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"ringfort/internal/catalog"
 	"ringfort/internal/errs"
 	"ringfort/internal/keyhash"
+	"ringfort/internal/listing/merge"
 	"ringfort/internal/peer"
 	"ringfort/internal/register"
 )
@@ -55,37 +58,69 @@ func (s *Service) CreateContainer(ctx context.Context, want *catalog.Container) 
 	c := *want
 	c.State, c.Policy, c.Created = catalog.Live, p.Name, s.now()
 	rand.Read(c.Incarnation[:])
+	k := s.containerKey(s.containerHash(c.Account, c.Name))
 	if c.Global {
-		if err := s.claimName(ctx, &c); err != nil {
+		if err := s.claimFor(ctx, k, &c); err != nil {
 			return nil, false, err
 		}
 	}
-	k := s.containerKey(s.containerHash(c.Account, c.Name))
-	var have *catalog.Container
+	var have *catalog.Container // what is there already
+	var at *register.Record     // its record
 	out, err := s.proposer.Update(ctx, k.quorum, s.clock.Now(), func(cur *register.Record) (*register.Record, error) {
 		have, err = liveContainer(cur)
-		if err != nil {
+		switch {
+		case err != nil:
 			return nil, err
-		}
-		if have != nil {
+		case have != nil && c.Global && !have.Global:
+			have.Global = true // it gives the name back when it is deleted
+			return containerRecord(have), nil
+		case have != nil:
+			at = cur
 			return nil, errSame
-		}
-		if being(cur) {
+		case being(cur):
 			return nil, errs.New(op, errs.Conflict, "container %q is being deleted", c.Name)
 		}
 		return containerRecord(&c), nil
 	})
-	if errors.Is(err, errSame) {
-		return have, false, nil
+	switch {
+	case err == nil:
+		at = out.Record
+	case !errors.Is(err, errSame):
+		return nil, false, err
 	}
+	if have == nil {
+		have = &c
+	} else if c.Global {
+		if err := s.claimName(ctx, have); err != nil {
+			return nil, false, err
+		}
+	}
+	// Also when it was there before: who made it may have died before this.
+	if err := s.listContainer(ctx, have, at); err != nil {
+		return nil, false, err
+	}
+	k.settle(at.Ballot)
+	return have, have.Incarnation == c.Incarnation, nil
+}
+
+// claimFor enters the name of a container that is to be made, or is there already,
+// into the cluster-wide directory.
+func (s *Service) claimFor(ctx context.Context, k *key, c *catalog.Container) error {
+	r, err := s.proposer.Read(ctx, k.quorum, false)
 	if err != nil {
-		return nil, false, err
+		return err
 	}
-	if err := s.listContainer(ctx, &c, out.Record); err != nil {
-		return nil, false, err
+	if being(r) {
+		return errs.New("ops.CreateContainer", errs.Conflict, "container %q is being deleted", c.Name)
 	}
-	k.settle(out.Record.Ballot)
-	return &c, true, nil
+	have, err := liveContainer(r)
+	if err != nil {
+		return err
+	}
+	if have != nil {
+		c = have
+	}
+	return s.claimName(ctx, c)
 }
 
 // being reports whether r is a container in the state Deleting.
@@ -97,7 +132,9 @@ func being(r *register.Record) bool {
 	return err == nil && c.State == catalog.Deleting
 }
 
-// claimName enters a bucket name into the cluster-wide directory.
+// claimName enters a container's name into the cluster-wide directory. A claim of
+// an earlier incarnation in the same account is taken over, so that the end of that
+// one does not release it.
 func (s *Service) claimName(ctx context.Context, c *catalog.Container) error {
 	k := s.accountKey(s.secret.Of(keyhash.Global, c.Name))
 	mine := &catalog.BucketOwner{Bucket: c.Name, Account: c.Account, Incarnation: c.Incarnation}
@@ -110,7 +147,9 @@ func (s *Service) claimName(ctx context.Context, c *catalog.Container) error {
 			if o.Account != c.Account {
 				return nil, errs.New("ops.CreateContainer", errs.Exists, "bucket name %q belongs to another account", c.Name)
 			}
-			return nil, errSame
+			if o.Incarnation == c.Incarnation {
+				return nil, errSame
+			}
 		}
 		return &register.Record{Value: mine.AppendTo(nil)}, nil
 	})
@@ -120,14 +159,15 @@ func (s *Service) claimName(ctx context.Context, c *catalog.Container) error {
 	return err
 }
 
-// releaseName takes a bucket name out of the directory again.
+// releaseName takes the name of a container that is gone out of the directory,
+// unless a later one has it.
 func (s *Service) releaseName(ctx context.Context, c *catalog.Container) error {
 	k := s.accountKey(s.secret.Of(keyhash.Global, c.Name))
 	_, err := s.proposer.Update(ctx, k.quorum, s.clock.Now(), func(cur *register.Record) (*register.Record, error) {
 		if cur == nil || cur.Tombstone {
 			return nil, errSame
 		}
-		if o, err := catalog.DecodeBucketOwner(cur.Value); err != nil || o.Account != c.Account {
+		if o, err := catalog.DecodeBucketOwner(cur.Value); err != nil || o.Account != c.Account || o.Incarnation != c.Incarnation {
 			return nil, errSame
 		}
 		return &register.Record{Tombstone: true}, nil
@@ -246,7 +286,7 @@ func (s *Service) Resolve(ctx context.Context, account, name string) (*catalog.C
 func (s *Service) UpdateContainer(ctx context.Context, account, name string, change func(*catalog.Container) error) (*catalog.Container, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
 	defer cancel()
-	c, _, err := s.changeContainer(ctx, account, name, func(c *catalog.Container) error {
+	c, _, err := s.changeContainer(ctx, account, name, func(c *catalog.Container, _ *register.Record) error {
 		if c == nil || c.State != catalog.Live {
 			return noContainer("ops.UpdateContainer", name)
 		}
@@ -256,8 +296,8 @@ func (s *Service) UpdateContainer(ctx context.Context, account, name string, cha
 }
 
 // changeContainer changes a container in any state; change gets nil if there
-// never was one.
-func (s *Service) changeContainer(ctx context.Context, account, name string, change func(*catalog.Container) error) (*catalog.Container, *register.Record, error) {
+// never was one, and the record that says so.
+func (s *Service) changeContainer(ctx context.Context, account, name string, change func(*catalog.Container, *register.Record) error) (*catalog.Container, *register.Record, error) {
 	k := s.containerKey(s.containerHash(account, name))
 	var next *catalog.Container
 	out, err := s.proposer.Update(ctx, k.quorum, s.clock.Now(), func(cur *register.Record) (*register.Record, error) {
@@ -269,7 +309,7 @@ func (s *Service) changeContainer(ctx context.Context, account, name string, cha
 			}
 			next.Meta = slices.Clone(next.Meta)
 		}
-		if err := change(next); err != nil {
+		if err := change(next, cur); err != nil {
 			return nil, err
 		}
 		return containerRecord(next), nil
@@ -285,17 +325,23 @@ func (s *Service) changeContainer(ctx context.Context, account, name string, cha
 // has confirmed that it forgot it, or its lease has run out.
 func (s *Service) recall(ctx context.Context, h keyhash.Hash, held []register.Lease) {
 	s.leases.drop(h)
-	var wg sync.WaitGroup
-	asked := map[uint64]bool{s.cfg.Holder.Holder: true}
+	// Devices may have granted a holder's lease at different times: the last one
+	// to run out counts.
+	last := map[uint64]register.Lease{}
 	for _, l := range held {
-		if l.Holder != 0 && asked[l.Holder] {
-			continue
+		if l.Holder != s.cfg.Holder.Holder && l.Micros > last[l.Holder].Micros {
+			last[l.Holder] = l
 		}
-		asked[l.Holder] = true
+	}
+	var wg sync.WaitGroup
+	for _, l := range last {
 		wg.Go(func() {
-			end := time.NewTimer(time.Duration(l.Micros) * time.Microsecond)
+			left := time.Duration(l.Micros) * time.Microsecond
+			end := time.NewTimer(left)
 			defer end.Stop()
 			if n := s.cluster.Gateway(l.Address); n != nil && l.Holder != 0 {
+				ctx, cancel := context.WithTimeout(ctx, left)
+				defer cancel()
 				if n.Revoke(ctx, h) == nil {
 					return
 				}
@@ -310,12 +356,12 @@ func (s *Service) recall(ctx context.Context, h keyhash.Hash, held []register.Le
 func (s *Service) Revoke(h keyhash.Hash) { s.leases.drop(h) }
 
 // DeleteContainer deletes an empty container: its register goes to Deleting, so
-// that no row is taken any more; if W of its devices then show it empty it is
-// Deleted, else Live again and errs.NotEmpty.
+// that no row is taken any more; if those of its devices that hold this show it
+// empty it is Deleted, else Live again and errs.NotEmpty.
 func (s *Service) DeleteContainer(ctx context.Context, account, name string) error {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
 	defer cancel()
-	c, _, err := s.changeContainer(ctx, account, name, func(c *catalog.Container) error {
+	c, r, err := s.changeContainer(ctx, account, name, func(c *catalog.Container, _ *register.Record) error {
 		if c == nil || c.State == catalog.Deleted {
 			return noContainer("ops.DeleteContainer", name)
 		}
@@ -325,61 +371,108 @@ func (s *Service) DeleteContainer(ctx context.Context, account, name string) err
 	if err != nil {
 		return err
 	}
-	empty, err := s.emptyNow(ctx, c)
+	return s.decide(ctx, c, r)
+}
+
+// decide ends the deletion that the record r has begun. Whatever happens to its
+// caller, it does not leave the container between life and death if it can help
+// it; where it dies itself, Deliver begins again.
+func (s *Service) decide(ctx context.Context, c *catalog.Container, r *register.Record) error {
+	const op = "ops.DeleteContainer"
+	look, cancel := context.WithTimeout(ctx, s.cfg.Timeout/2)
+	empty, err := s.emptyNow(look, c, r)
+	cancel()
 	state := catalog.Live
 	if err == nil && empty {
 		state = catalog.Deleted
 	}
-	inc := c.Incarnation
-	c, r, uerr := s.changeContainer(ctx, account, name, func(c *catalog.Container) error {
-		if c == nil || c.Incarnation != inc || c.State != catalog.Deleting {
-			return errs.New("ops.DeleteContainer", errs.Conflict, "container %q is being deleted by another request", name)
+	ctx, cancel = detached(ctx, s.cfg.Timeout)
+	defer cancel()
+	c, last, uerr := s.changeContainer(ctx, c.Account, c.Name, func(c *catalog.Container, cur *register.Record) error {
+		// What was seen holds for this very record: between it and another one
+		// that says Deleting the container may have lived.
+		if c == nil || cur.Op != r.Op {
+			return errs.New(op, errs.Conflict, "the container is being deleted by another request")
 		}
 		c.State = state
 		return nil
 	})
-	if err = errors.Join(err, uerr); err != nil {
+	if err = errors.Join(uerr, err); err != nil {
 		return err
 	}
+	if err := s.listContainer(ctx, c, last); err != nil {
+		return err
+	}
+	s.containerKey(s.containerHash(c.Account, c.Name)).settle(last.Ballot)
 	if !empty {
-		return errs.New("ops.DeleteContainer", errs.NotEmpty, "container %q is not empty", name)
+		return errs.New(op, errs.NotEmpty, "container %q is not empty", c.Name)
 	}
-	if err := s.listContainer(ctx, c, r); err != nil {
-		return err
-	}
-	s.containerKey(s.containerHash(account, name)).settle(r.Ballot)
 	if c.Global {
 		return s.releaseName(ctx, c)
 	}
 	return nil
 }
 
-// emptyNow reports whether W devices of a Deleting container hold no row of it.
-func (s *Service) emptyNow(ctx context.Context, c *catalog.Container) (bool, error) {
+// emptyNow reports whether a container in the state Deleting, by the record r,
+// has no rows. It asks W devices that hold r. A row that is acknowledged, before
+// this or after, is on W devices too, so one of those that are asked has taken it:
+// before it had r, and so before it was asked.
+func (s *Service) emptyNow(ctx context.Context, c *catalog.Container, r *register.Record) (bool, error) {
 	h := s.containerHash(c.Account, c.Name)
-	place := s.cluster.Container(h)
-	q := &peer.RowQuery{Listing: listingOf(h, c, catalog.Objects), Limit: 1}
-	empty := 0
-	var failed []error
-	for i := range place.Devices {
-		d := &place.Devices[i]
-		page, err := d.Node.ListRows(ctx, peer.Target{Device: d.ID, Epoch: place.Epoch, Partition: place.Partition}, peer.Containers, q)
-		switch {
-		case err != nil:
-			failed = append(failed, err)
-		case len(page.Entries) > 0:
-			// One device may be behind: it counts against, but does not decide.
-		default:
-			empty++
+	k := s.containerKey(h)
+	holders, err := k.holders(ctx, r)
+	if err != nil {
+		if _, err := s.proposer.Spread(ctx, k.quorum); err != nil {
+			return false, err
+		}
+		if holders, err = k.holders(ctx, r); err != nil {
+			return false, err
 		}
 	}
-	if empty >= len(place.Devices)/2+1 {
-		return true, nil
+	devices := make([]merge.Device, len(holders))
+	for i, d := range holders {
+		f := &failover{service: k.service, place: Place{Partition: k.place.Partition, Epoch: k.place.Epoch, Devices: []Device{*d}}, next: 1, slow: s.cfg.Timeout}
+		devices[i] = &failoverReader{f: f}
 	}
-	if len(failed) > len(place.Devices)-len(place.Devices)/2-1 {
-		return false, &errs.Error{Op: "ops.DeleteContainer", Kind: errs.Unavailable, What: "too few of the listing's devices answer", Err: joinAll(failed)}
+	q := &peer.RowQuery{Listing: listingOf(h, c, catalog.Objects), Limit: 1}
+	page, err := merge.List(ctx, q, devices)
+	return err == nil && len(page.Entries) == 0, err
+}
+
+// holders returns the W first devices to answer that they hold a record.
+func (k *key) holders(ctx context.Context, r *register.Record) ([]*Device, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	n := len(k.quorum.Replicas)
+	type answer struct {
+		i   int
+		err error
 	}
-	return false, nil
+	answers := make(chan answer, n)
+	for i := range n {
+		go func() {
+			st, err := k.quorum.Replicas[i].Read(ctx, false)
+			if err == nil && (st.Record == nil || st.Record.Op != r.Op) {
+				err = errs.New("ops.holders", errs.Unavailable, "a device does not have the container's record")
+			}
+			answers <- answer{i, err}
+		}()
+	}
+	var list []*Device
+	var failed []error
+	for range n {
+		a := <-answers
+		if a.err != nil {
+			if failed = append(failed, a.err); len(failed) > n-k.quorum.W {
+				break
+			}
+			continue
+		}
+		if list = append(list, &k.place.Devices[a.i]); len(list) == k.quorum.W {
+			return list, nil
+		}
+	}
+	return nil, few(ctx, "ops.DeleteContainer", failed)
 }
 
 func listingOf(h keyhash.Hash, c *catalog.Container, t catalog.Table) peer.Listing {
@@ -398,24 +491,24 @@ func (s *Service) ContainerStats(ctx context.Context, c *catalog.Container) (Sta
 func (s *Service) listingStats(ctx context.Context, svc peer.Service, place Place, l peer.Listing) (Stats, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
 	defer cancel()
-	n := len(place.Devices)
-	need := n - n/2
-	var best Stats
-	var failed []error
-	got := 0
-	for i := range place.Devices {
-		d := &place.Devices[i]
-		st, err := d.Node.ListingStats(ctx, peer.Target{Device: d.ID, Epoch: place.Epoch, Partition: place.Partition}, svc, l)
-		if err != nil {
-			failed = append(failed, err)
-			continue
-		}
-		if got++; got == 1 || st.Count > best.Objects {
-			best.Objects, best.Bytes = st.Count, st.Bytes
-		}
-		if got == need {
-			return best, nil
+	f := &failover{service: svc, place: place, listing: l, slow: s.cfg.HedgeAfter * 10}
+	readers := f.quorum()
+	answers := make([]peer.ListingStats, len(readers))
+	g, ctx := errgroup.WithContext(ctx)
+	for i, r := range readers {
+		g.Go(func() (err error) {
+			answers[i], err = r.ListingStats(ctx)
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return Stats{}, err
+	}
+	best := Stats{Objects: answers[0].Count, Bytes: answers[0].Bytes}
+	for _, a := range answers[1:] {
+		if a.Count > best.Objects {
+			best.Objects, best.Bytes = a.Count, a.Bytes
 		}
 	}
-	return Stats{}, &errs.Error{Op: "ops.Stats", Kind: errs.Unavailable, What: "too few of the listing's devices answer", Err: joinAll(failed)}
+	return best, nil
 }

@@ -2,6 +2,7 @@ package ops
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -46,7 +47,12 @@ func rowQuery(l peer.Listing, q *Query) *peer.RowQuery {
 // listRows merges a read quorum's pages.
 func (s *Service) listRows(ctx context.Context, svc peer.Service, place Place, q *peer.RowQuery) (*peer.RowPage, error) {
 	f := &failover{service: svc, place: place, listing: q.Listing, slow: s.cfg.HedgeAfter * 10}
-	return merge.List(ctx, q, f.quorum())
+	readers := f.quorum()
+	devices := make([]merge.Device, len(readers))
+	for i, r := range readers {
+		devices[i] = r
+	}
+	return merge.List(ctx, q, devices)
 }
 
 // failover gives each of R readers a device of a listing, and another one when
@@ -62,11 +68,11 @@ type failover struct {
 }
 
 // quorum returns R readers, the near devices' first.
-func (f *failover) quorum() []merge.Device {
+func (f *failover) quorum() []*failoverReader {
 	n := len(f.place.Devices)
 	f.place.Devices = nearFirst(f.place.Devices)
 	need := n - n/2
-	readers := make([]merge.Device, need)
+	readers := make([]*failoverReader, need)
 	for i := range readers {
 		readers[i] = &failoverReader{f: f, device: i}
 	}
@@ -86,12 +92,12 @@ func nearFirst(devices []Device) []Device {
 	return out
 }
 
-// spare takes a device that no reader has had.
+// spare takes a device that no reader has had; without one it answers -1.
 func (f *failover) spare() (int, bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.next == len(f.place.Devices) {
-		return 0, false
+		return -1, false
 	}
 	f.next++
 	return f.next - 1, true
@@ -103,42 +109,58 @@ type failoverReader struct {
 }
 
 // tryDevices calls fn with the reader's device, and with spare ones as long as it
-// fails. A device that is slow is given up only if there is a spare one.
+// fails. A device that is slow is given up only for a spare one.
 func tryDevices[T any](ctx context.Context, r *failoverReader, fn func(context.Context, *Device, peer.Target) (T, error)) (T, error) {
 	var failed []error
 	for {
 		d := &r.f.place.Devices[r.device]
 		t := peer.Target{Device: d.ID, Epoch: r.f.place.Epoch, Partition: r.f.place.Partition}
 		call, cancel := context.WithCancel(ctx)
-		stop := time.AfterFunc(r.f.slow, func() {
-			if r.f.hasSpare() {
+		taken := make(chan int, 1) // the spare device, or -1
+		slow := time.AfterFunc(r.f.slow, func() {
+			i, ok := r.f.spare()
+			if taken <- i; ok {
 				cancel()
 			}
 		})
 		v, err := fn(call, d, t)
-		stop.Stop()
+		next := -1
+		if !slow.Stop() {
+			next = <-taken
+		}
 		cancel()
-		if err == nil || ctx.Err() != nil {
-			return v, err
+		if err == nil {
+			return v, nil
 		}
 		failed = append(failed, err)
-		next, ok := r.f.spare()
-		if !ok {
-			return v, &errs.Error{Op: "ops.List", Kind: errs.Unavailable, What: "too few of the listing's devices answer", Err: joinAll(failed)}
+		if next < 0 {
+			next, _ = r.f.spare()
+		}
+		if next < 0 || ctx.Err() != nil {
+			return v, few(ctx, "ops.List", failed)
 		}
 		r.device = next
 	}
 }
 
-func (f *failover) hasSpare() bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.next < len(f.place.Devices)
+// few is the error of a call that found too few of a listing's devices: canceled
+// if its caller has gone, unavailable otherwise.
+func few(ctx context.Context, op string, failed []error) error {
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return errs.Wrap(op, errs.Canceled, ctx.Err())
+	}
+	return &errs.Error{Op: op, Kind: errs.Unavailable, What: "too few of the listing's devices answer", Err: joinAll(failed)}
 }
 
 func (r *failoverReader) ListRows(ctx context.Context, q *peer.RowQuery) (*peer.RowPage, error) {
 	return tryDevices(ctx, r, func(ctx context.Context, d *Device, t peer.Target) (*peer.RowPage, error) {
 		return d.Node.ListRows(ctx, t, r.f.service, q)
+	})
+}
+
+func (r *failoverReader) ListingStats(ctx context.Context) (peer.ListingStats, error) {
+	return tryDevices(ctx, r, func(ctx context.Context, d *Device, t peer.Target) (peer.ListingStats, error) {
+		return d.Node.ListingStats(ctx, t, r.f.service, r.f.listing)
 	})
 }
 

@@ -140,13 +140,35 @@ func (s *Service) deliverContainer(ctx context.Context, h keyhash.Hash) error {
 	if err != nil {
 		return err
 	}
-	if c.State != catalog.Deleting { // else its row goes when it is decided
-		if err := s.listContainer(ctx, c, r); err != nil {
-			return err
-		}
+	if c.State == catalog.Deleting {
+		return s.resume(ctx, c)
+	}
+	if err := s.listContainer(ctx, c, r); err != nil {
+		return err
 	}
 	k.settle(r.Ballot)
 	return nil
+}
+
+// resume ends the deletion of a container that a gateway began and did not end:
+// until then nothing in it can be reached.
+func (s *Service) resume(ctx context.Context, c *catalog.Container) error {
+	c, r, err := s.changeContainer(ctx, c.Account, c.Name, func(c *catalog.Container, _ *register.Record) error {
+		if c == nil || c.State != catalog.Deleting {
+			return errSame
+		}
+		return nil // the same again, as an operation of its own
+	})
+	if errors.Is(err, errSame) {
+		return nil
+	}
+	if err == nil {
+		err = s.decide(ctx, c, r)
+	}
+	if errs.Is(err, errs.NotEmpty) {
+		return nil
+	}
+	return err
 }
 
 // Sweep gives up a group of blobs unless a record or an unfinished upload names

@@ -218,8 +218,11 @@ func (s *Service) putRows(ctx context.Context, svc peer.Service, place Place, l 
 			go drain(replies, n-done-len(failed), cancel)
 			return nil
 		}
+		if len(failed) > n-need {
+			break
+		}
 	}
-	cancel()
+	go drain(replies, n-done-len(failed), cancel)
 	if gone > 0 {
 		return errs.New("ops.putRows", errs.NoBucket, "the container was deleted meanwhile")
 	}
