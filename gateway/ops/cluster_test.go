@@ -347,12 +347,21 @@ func (c *cluster) all(before, after fault) {
 	}
 }
 
-// container makes a container.
+// mustContainer makes a container, and waits until all of its devices have heard of
+// it.
 func (s *Service) mustContainer(t testing.TB, name string) *catalog.Container {
 	t.Helper()
 	c, _, err := s.CreateContainer(t.Context(), &catalog.Container{Account: "a", Name: name})
 	if err != nil {
 		t.Fatalf("CreateContainer: %v", err)
+	}
+	k := s.containerKey(s.containerHash(c.Account, c.Name))
+	for i := range k.place.Devices {
+		d := &k.place.Devices[i]
+		eventually(t, "a device hears of the container", func() bool {
+			st, err := d.Node.(*node).Node.Read(t.Context(), k.target(d), peer.Containers, k.hash, false)
+			return err == nil && st.Record != nil
+		})
 	}
 	return c
 }
