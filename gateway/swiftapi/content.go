@@ -16,10 +16,12 @@ type content struct {
 	size   int64  // of the whole; -1 if it is not known
 	known  int64  // if size is not known: the whole has at least as many bytes
 	etag   string // of the whole; large objects' are sent in quotes
-	large  bool
+	large  bool   // the bytes are other objects'
 	// own says that etag is the object's own though the content is not: a dynamic
 	// large object of more segments than a page.
 	own bool
+	// parts says that the object was uploaded in parts over S3.
+	parts bool
 	// part opens n bytes from off. Some errors about segments come here, others
 	// when the reader gets there. Nil for a HEAD.
 	part func(ctx context.Context, off, n int64) (io.ReadCloser, error)
@@ -27,7 +29,7 @@ type content struct {
 }
 
 func (c *content) sentETag() string {
-	if c.large && !c.own {
+	if c.large && !c.own || c.parts {
 		return `"` + c.etag + `"`
 	}
 	return c.etag
@@ -79,7 +81,7 @@ func (w opening) of(ctx context.Context, o *catalog.Object, h Handle) (*content,
 	case dynamic && !w.segment:
 		return w.dynamic(ctx, o, manifest, done)
 	}
-	ct := &content{object: o, size: o.Size, etag: o.ETag, done: done}
+	ct := &content{object: o, size: o.Size, etag: o.ETag, parts: inParts(o), done: done}
 	if h != nil {
 		ct.part = h.Range
 	}

@@ -42,6 +42,11 @@
 // in Meta belongs to others and is kept as it is by a POST. Metadata of containers
 // and accounts lies under "x-container-meta-name" and "x-account-meta-name".
 //
+// An object that S3 stored in parts looks like a static large object: its ETag is
+// no MD5, and X-Static-Large-Object tells clients so. Its manifest lists the parts,
+// under names that nothing can have, so that a client that deletes the segments of
+// what it overwrites deletes nothing (parts.go).
+//
 // A POST moves an object's Modified, which both X-Timestamp and Last-Modified
 // (rounded up to a second) are made of.
 //

@@ -41,7 +41,7 @@ func (q *request) openSource(c *catalog.Container, name string, head bool) (*con
 		return nil, err
 	}
 	var ct *content
-	if isSLO(o) && q.r.Method != methodCopy && q.r.Method != http.MethodPut {
+	if (isSLO(o) || inParts(o)) && q.r.Method != methodCopy && q.r.Method != http.MethodPut {
 		ct, err = q.showManifest(o, h)
 	} else {
 		ct, err = opening{q: q, raw: true}.of(q.ctx, o, h)
@@ -77,8 +77,10 @@ func (q *request) setObjectHeaders(ct *content) {
 		}
 	}
 	if isSLO(o) {
-		q.set("X-Static-Large-Object", "True")
 		q.set("X-Manifest-Etag", o.ETag)
+	}
+	if isSLO(o) || inParts(o) {
+		q.set("X-Static-Large-Object", "True")
 		if q.manifestItself() {
 			contentType = "application/json; charset=utf-8"
 		}

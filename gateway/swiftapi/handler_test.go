@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/md5"
 	"crypto/tls"
 	"encoding/json"
 	"errors"
@@ -587,4 +588,90 @@ func BenchmarkGet(b *testing.B) {
 			b.Fatal(w.Code)
 		}
 	}
+}
+
+// TestParts: what S3 stored in parts looks like a static large object, because its
+// ETag is no MD5. The parts are no objects: whatever a client does with the list of
+// them, it cannot reach any.
+func TestParts(t *testing.T) {
+	store := swifttest.NewStore()
+	a := handler(t, store, nil)
+	a.is(201, "PUT", root+"/c", "")
+	c, err := store.Container(t.Context(), "main", "c")
+	if err != nil {
+		t.Fatal(err)
+	}
+	o, err := store.PutParts(c, "parts", "aaa", "bb", "") // the last may be empty
+	if err != nil {
+		t.Fatal(err)
+	}
+	etag := `"` + o.ETag + `"`
+	check := func(w *httptest.ResponseRecorder, body string, header ...string) {
+		t.Helper()
+		if got := w.Body.String(); got != body {
+			t.Errorf("body %q, want %q", got, body)
+		}
+		for i := 0; i < len(header); i += 2 {
+			if got := w.Header().Get(header[i]); got != header[i+1] {
+				t.Errorf("%s: %q, want %q", header[i], got, header[i+1])
+			}
+		}
+	}
+	large := []string{"Etag", etag, "X-Static-Large-Object", "True", "Content-Type", "a/b"}
+	check(a.is(200, "GET", root+"/c/parts", ""), "aaabb", large...)
+	check(a.is(200, "HEAD", root+"/c/parts", ""), "", append(large, "Content-Length", "5")...)
+	check(a.is(206, "GET", root+"/c/parts", "", "Range: bytes=2-3"), "ab", large...)
+	check(a.is(304, "GET", root+"/c/parts", "", "If-None-Match: "+o.ETag), "", "Etag", etag)
+
+	w := a.is(200, "GET", root+"/c/parts?multipart-manifest=get", "")
+	var list []struct {
+		Name, Hash string
+		Bytes      int64
+	}
+	if err := json.Unmarshal(w.Body.Bytes(), &list); err != nil || len(list) != 2 {
+		t.Fatalf("%v in %s", err, w.Body)
+	}
+	check(w, w.Body.String(), "X-Static-Large-Object", "True", "Content-Type", "application/json; charset=utf-8", "Content-Length", fmt.Sprint(w.Body.Len()))
+	for i, body := range []string{"aaa", "bb"} {
+		if s := list[i]; s.Hash != fmt.Sprintf("%x", md5.Sum([]byte(body))) || s.Bytes != int64(len(body)) {
+			t.Errorf("part %d: %+v", i, s)
+		}
+		// As the swift client does when it overwrites a large object.
+		a.is(404, "DELETE", root+list[i].Name, "")
+		a.is(404, "GET", root+list[i].Name, "")
+		a.is(400, "PUT", root+list[i].Name, "")
+		if w := a.is(200, "POST", root+"?bulk-delete", list[i].Name+"\n", "Accept: application/json"); !strings.Contains(w.Body.String(), `"Number Not Found": 1`) || !strings.Contains(w.Body.String(), `"Errors": []`) {
+			t.Errorf("bulk delete: %s", w.Body)
+		}
+	}
+	raw := a.is(200, "GET", root+"/c/parts?multipart-manifest=get&format=raw", "").Body.String()
+	if !strings.Contains(raw, `"size_bytes":3`) {
+		t.Errorf("raw: %s", raw)
+	}
+	a.is(400, "PUT", root+"/c/new?multipart-manifest=put", raw)
+
+	// POST and copies, also those that would take the manifest.
+	a.is(202, "POST", root+"/c/parts", "", "X-Object-Meta-A: b")
+	a.is(201, "COPY", root+"/c/parts", "", "Destination: c/parts", "X-Object-Meta-C: d")
+	check(a.is(200, "GET", root+"/c/parts", ""), "aaabb", append(large, "X-Object-Meta-A", "b", "X-Object-Meta-C", "d")...)
+	for _, query := range []string{"", "?multipart-manifest=get"} {
+		a.is(201, "COPY", root+"/c/parts"+query, "", "Destination: c/copy")
+		check(a.is(200, "GET", root+"/c/copy", ""), "aaabb", "X-Static-Large-Object", "", "Etag", fmt.Sprintf("%x", md5.Sum([]byte("aaabb"))))
+	}
+	// As a segment.
+	a.is(201, "PUT", root+"/c/slo?multipart-manifest=put", `[{"path":"c/parts","etag":"`+o.ETag+`","range":"1-3"}]`)
+	check(a.is(200, "GET", root+"/c/slo", ""), "aab")
+	// A POST can make it a dynamic large object, and then it is that.
+	a.is(202, "POST", root+"/c/parts", "", "X-Object-Manifest: c/copy")
+	check(a.is(200, "GET", root+"/c/parts", ""), "aaabb", "X-Static-Large-Object", "", "X-Object-Manifest", "c/copy")
+	check(a.is(200, "GET", root+"/c/parts?multipart-manifest=get", ""), "aaabb", "X-Static-Large-Object", "", "Content-Type", "a/b")
+	a.is(202, "POST", root+"/c/parts", "")
+
+	// Its parts go with it, and nothing else does.
+	w = a.is(200, "DELETE", root+"/c/parts?multipart-manifest=delete", "", "Accept: application/json")
+	if !strings.Contains(w.Body.String(), `"Number Deleted": 1`) || !strings.Contains(w.Body.String(), `"Response Status": "200 OK"`) {
+		t.Errorf("%s", w.Body)
+	}
+	a.is(404, "HEAD", root+"/c/parts", "")
+	check(a.is(200, "GET", root+"/c", ""), "copy\nslo\n")
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 
+	"ringfort/gateway/ops"
 	"ringfort/internal/catalog"
 )
 
@@ -131,7 +132,7 @@ func (r *removal) problem(path, what string) {
 
 // collect finds out what a manifest names.
 func (r *removal) collect(ctx context.Context, path string, depth int) {
-	stored, err := r.manifest(ctx, path)
+	stored, err := r.manifest(ctx, path, depth)
 	switch {
 	case isNot(err):
 		r.notFound++
@@ -167,8 +168,9 @@ func (r *removal) collect(ctx context.Context, path string, depth int) {
 	r.manifests = append(r.manifests, path)
 }
 
-// manifest reads the manifest at path.
-func (r *removal) manifest(ctx context.Context, path string) ([]storedSegment, error) {
+// manifest reads the manifest at path. An object in parts has none and needs none,
+// but is to go if the request itself names it.
+func (r *removal) manifest(ctx context.Context, path string, depth int) ([]storedSegment, error) {
 	c, name, err := r.find(ctx, path)
 	if err != nil {
 		return nil, err
@@ -178,7 +180,10 @@ func (r *removal) manifest(ctx context.Context, path string) ([]storedSegment, e
 		return nil, err
 	}
 	defer h.Close()
-	if !isSLO(o) {
+	switch {
+	case depth == 0 && inParts(o):
+		return nil, nil
+	case !isSLO(o):
 		return nil, refuse(http.StatusBadRequest, "Not an SLO manifest")
 	}
 	return r.q.readManifest(ctx, o, h)
@@ -186,7 +191,10 @@ func (r *removal) manifest(ctx context.Context, path string) ([]storedSegment, e
 
 func (r *removal) find(ctx context.Context, path string) (*catalog.Container, string, error) {
 	container, name, ok := splitObjectPath(path)
-	if !ok {
+	switch {
+	case len(container) > maxContainerNameBytes || len(name) > ops.MaxNameBytes:
+		return nil, "", refuse(http.StatusNotFound, "") // as to a DELETE of its own
+	case !ok:
 		return nil, "", refuse(http.StatusBadRequest, "")
 	}
 	c, err := r.q.h.store.Container(ctx, r.q.owner, container)

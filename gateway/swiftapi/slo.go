@@ -331,26 +331,43 @@ func (q *request) segmentContent(s *putSegment) (*content, error) {
 	return opening{q: q, head: true, depth: 1}.open(q.ctx, c, s.name)
 }
 
-// showManifest answers GET ?multipart-manifest=get of a static large object.
+// showManifest answers GET ?multipart-manifest=get of a static large object, and of
+// what looks like one.
 func (q *request) showManifest(o *catalog.Object, h Handle) (*content, error) {
 	ct := &content{object: o, size: o.Size, etag: o.ETag, done: h.Close, part: h.Range}
-	if !strings.EqualFold(q.params["format"], "raw") {
-		return ct, nil
+	raw := strings.EqualFold(q.params["format"], "raw")
+	var list []storedSegment
+	var err error
+	switch {
+	case inParts(o):
+		list, err = partsManifest(q.ctx, o, h)
+	case raw:
+		list, err = q.readManifest(q.ctx, o, h)
+	default:
+		return ct, nil // as it is stored
 	}
-	stored, err := q.readManifest(q.ctx, o, h)
 	if err != nil {
 		return nil, err
 	}
-	raw := make([]rawSegment, len(stored))
-	for i := range stored {
-		s := &stored[i]
-		raw[i] = rawSegment{Path: s.Name, ETag: s.Hash, Bytes: s.Bytes, Range: s.Range, Data: s.Data}
+	var body []byte
+	if raw {
+		body = encodeJSON(rawForm(list))
+	} else {
+		body = encodeJSON(list)
 	}
-	body := encodeJSON(raw)
 	sum := md5.Sum(body)
 	ct.size, ct.etag = int64(len(body)), hex.EncodeToString(sum[:])
 	ct.part = func(_ context.Context, off, n int64) (io.ReadCloser, error) {
 		return io.NopCloser(bytes.NewReader(body[off : off+n])), nil
 	}
 	return ct, nil
+}
+
+func rawForm(list []storedSegment) []rawSegment {
+	raw := make([]rawSegment, len(list))
+	for i := range list {
+		s := &list[i]
+		raw[i] = rawSegment{Path: s.Name, ETag: s.Hash, Bytes: s.Bytes, Range: s.Range, Data: s.Data}
+	}
+	return raw
 }

@@ -39,6 +39,9 @@ type Store interface {
 type Handle interface {
 	// Range returns n bytes from off. The reader must be closed.
 	Range(ctx context.Context, off, n int64) (io.ReadCloser, error)
+	// Parts returns up to limit parts of an object that was uploaded in parts, in
+	// order, of those with a number above after, and whether more follow.
+	Parts(ctx context.Context, after, limit int) ([]catalog.ManifestEntry, bool, error)
 	Close()
 }
 

@@ -14,6 +14,7 @@ import (
 	"encoding/hex"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -48,8 +49,9 @@ type bucket struct {
 }
 
 type entry struct {
-	o    *catalog.Object
-	data []byte
+	o     *catalog.Object
+	data  []byte
+	parts []catalog.ManifestEntry // of an object that was written in parts
 }
 
 // NewStore returns a Store with two policies, "gold" and "silver", of which gold
@@ -346,8 +348,33 @@ func (s *Store) Put(_ context.Context, p *ops.Put) (*catalog.Object, error) {
 		}
 	}
 	o.TS = s.clock.Now()
-	b.objects[p.Name] = &entry{o, data}
+	b.objects[p.Name] = &entry{o: o, data: data}
 	return o, nil
+}
+
+// PutParts stores an object as S3 does that was uploaded in parts.
+func (s *Store) PutParts(c *catalog.Container, name string, parts ...string) (*catalog.Object, error) {
+	e := &entry{o: &catalog.Object{
+		ContainerAccount: c.Account, Container: c.Name, Incarnation: c.Incarnation,
+		Name: name, ContentType: "a/b", Modified: s.micros(), PartCount: len(parts),
+	}}
+	sum := md5.New()
+	for i, p := range parts {
+		e.data = append(e.data, p...)
+		m := catalog.ManifestEntry{End: int64(len(e.data)), Size: int64(len(p)), Number: uint32(i + 1), MD5: md5.Sum([]byte(p))}
+		e.parts = append(e.parts, m)
+		sum.Write(m.MD5[:])
+	}
+	e.o.Size, e.o.ETag = int64(len(e.data)), hex.EncodeToString(sum.Sum(nil))+"-"+strconv.Itoa(len(parts))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b, err := s.of(c)
+	if err != nil {
+		return nil, err
+	}
+	e.o.TS = s.clock.Now()
+	b.objects[name] = e
+	return e.object(), nil
 }
 
 // object returns a copy, nil if there is none.
@@ -392,13 +419,14 @@ func (s *Store) Open(_ context.Context, c *catalog.Container, name string) (*cat
 	if err != nil {
 		return nil, nil, err
 	}
-	return e.object(), &handle{s: s, data: e.data}, nil
+	return e.object(), &handle{s: s, data: e.data, parts: e.parts}, nil
 }
 
 // handle reads the bytes that an object had when it was opened: they never change.
 type handle struct {
-	s    *Store
-	data []byte
+	s     *Store
+	data  []byte
+	parts []catalog.ManifestEntry
 }
 
 // Range implements swiftapi.Handle.
@@ -412,6 +440,16 @@ func (h *handle) Range(_ context.Context, off, n int64) (io.ReadCloser, error) {
 		return nil, errs.New("swifttest", errs.BadRange, "bytes %d to %d of %d", off, off+n, len(h.data))
 	}
 	return io.NopCloser(bytes.NewReader(h.data[off : off+n])), nil
+}
+
+// Parts implements swiftapi.Handle.
+func (h *handle) Parts(_ context.Context, after, limit int) ([]catalog.ManifestEntry, bool, error) {
+	rest := slices.Clone(h.parts)
+	for len(rest) > 0 && int(rest[0].Number) <= after {
+		rest = rest[1:]
+	}
+	n := min(limit, len(rest))
+	return rest[:n], n < len(rest), nil
 }
 
 // Close implements swiftapi.Handle.
@@ -431,7 +469,7 @@ func (s *Store) Modify(_ context.Context, c *catalog.Container, name string, cha
 	if err := change(o); err != nil {
 		return nil, err
 	}
-	b.objects[name] = &entry{o, e.data}
+	b.objects[name] = &entry{o, e.data, e.parts}
 	return b.objects[name].object(), nil
 }
 
