@@ -40,7 +40,8 @@ type fault func(ctx context.Context, c call) error
 // node is a node with one device behind a layer of faults.
 type node struct {
 	peer.Node
-	id ring.DeviceID
+	id   ring.DeviceID
+	seen *seen
 
 	mu     sync.Mutex // guards what follows
 	before fault      // the call does not reach the device
@@ -170,6 +171,7 @@ func (n *node) ListingStats(ctx context.Context, t peer.Target, s peer.Service, 
 }
 
 func (n *node) CreateFragment(ctx context.Context, t peer.Target, h *peer.FragmentHeader) (peer.FragmentWriter, error) {
+	n.seen.note(h.ID)
 	return through(ctx, n, call{name: "CreateFragment", key: h.Owner}, func() (peer.FragmentWriter, error) {
 		w, err := n.Node.CreateFragment(ctx, t, h)
 		if err != nil {
@@ -252,6 +254,7 @@ type cluster struct {
 	policies []Policy
 	listing  int // devices of a listing
 	secret   keyhash.Secret
+	seen     seen
 
 	mu       sync.Mutex // guards gateways
 	gateways map[string]peer.Node
@@ -265,7 +268,7 @@ func newCluster(t testing.TB, spec policy.Spec, n int, backend func(testing.TB) 
 	t.Helper()
 	c := &cluster{t: t, gateways: map[string]peer.Node{}, secret: keyhash.Secret{1}}
 	for i := range max(n, spec.Fragments()) {
-		n := &node{Node: backend(t), id: ring.DeviceID(i + 1)}
+		n := &node{Node: backend(t), id: ring.DeviceID(i + 1), seen: &c.seen}
 		t.Cleanup(n.close)
 		c.nodes = append(c.nodes, n)
 	}
@@ -488,23 +491,18 @@ type seen struct {
 
 // watchBlobs notes every blob that is begun from now on.
 func (c *cluster) watchBlobs() *seen {
-	s := &seen{ids: map[blob.ID]bool{}}
-	for _, n := range c.nodes {
-		n.Node = watcher{n.Node, s}
+	c.seen.mu.Lock()
+	defer c.seen.mu.Unlock()
+	c.seen.ids = map[blob.ID]bool{}
+	return &c.seen
+}
+
+func (s *seen) note(id blob.ID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ids != nil {
+		s.ids[id] = true
 	}
-	return s
-}
-
-type watcher struct {
-	peer.Node
-	seen *seen
-}
-
-func (w watcher) CreateFragment(ctx context.Context, t peer.Target, h *peer.FragmentHeader) (peer.FragmentWriter, error) {
-	w.seen.mu.Lock()
-	w.seen.ids[h.ID] = true
-	w.seen.mu.Unlock()
-	return w.Node.CreateFragment(ctx, t, h)
 }
 
 func (s *seen) list() (out []blob.ID) {
