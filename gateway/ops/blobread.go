@@ -86,6 +86,7 @@ type blobReader struct {
 type stream struct {
 	rc  io.ReadCloser
 	pos int64 // in the fragment
+	end int64 // of what was asked for
 }
 
 func (r *blobReader) produce(off, end int64) {
@@ -231,7 +232,7 @@ func (r *blobReader) readAll(p *erasure.Plan, dst [][]byte, end int64, buf *eras
 		r.streams[rd.Index] = nil // handed to the read; it comes back with the result
 		buf.Retain()
 		go func() {
-			st, err := r.read(st, rd, dst[i], end)
+			st, err := r.read(st, rd, dst[i], end, len(p.Rebuild) > 0)
 			buf.Release()
 			results <- readResult{i, st, err}
 		}()
@@ -240,7 +241,8 @@ func (r *blobReader) readAll(p *erasure.Plan, dst [][]byte, end int64, buf *eras
 }
 
 // collect waits for the reads of a plan. A fragment that keeps the others waiting
-// for long is given up, if there is another; its read ends on its own.
+// for long is given up if there is another, and one that keeps them waiting for
+// very long in any case; its read ends on its own.
 func (r *blobReader) collect(p *erasure.Plan, results <-chan readResult) (bad []erasure.Index, err error) {
 	done := make([]bool, len(p.Reads))
 	left := len(p.Reads)
@@ -251,6 +253,7 @@ func (r *blobReader) collect(p *erasure.Plan, results <-chan readResult) (bad []
 	}()
 	slow := time.NewTimer(r.s.cfg.HedgeAfter * 10)
 	defer slow.Stop()
+	patient := false
 	var failed []error
 	for left > 0 {
 		select {
@@ -263,8 +266,10 @@ func (r *blobReader) collect(p *erasure.Plan, results <-chan readResult) (bad []
 				failed = append(failed, x.err)
 			}
 		case <-slow.C:
-			if len(r.usable)-left-len(bad) < r.layout.K {
-				continue // nobody else has it: wait
+			if len(r.usable)-left-len(bad) < r.layout.K && !patient {
+				patient = true // nobody else has it: wait
+				slow.Reset(r.s.cfg.Timeout)
+				continue
 			}
 			for i, rd := range p.Reads {
 				if !done[i] {
@@ -288,8 +293,8 @@ func closeLate(results <-chan readResult, n int) {
 }
 
 // read fills dst with a range of a fragment, from st if it stands right.
-func (r *blobReader) read(st *stream, rd erasure.Read, dst []byte, end int64) (*stream, error) {
-	if st != nil && st.pos != rd.Off {
+func (r *blobReader) read(st *stream, rd erasure.Read, dst []byte, end int64, degraded bool) (*stream, error) {
+	if st != nil && (st.pos != rd.Off || st.end < rd.Off+rd.Len) {
 		st.rc.Close()
 		st = nil
 	}
@@ -297,12 +302,12 @@ func (r *blobReader) read(st *stream, rd erasure.Read, dst []byte, end int64) (*
 		d := &r.key.place.Devices[rd.Index]
 		name := peer.FragmentName{Owner: r.key.hash, ID: r.id, Index: int(rd.Index)}
 		// To the end of the range: a fragment is then read in one go.
-		last := max(rd.Off+rd.Len, r.lastOf(rd.Index, end))
+		last := max(rd.Off+rd.Len, r.lastOf(rd.Index, end, degraded))
 		rc, err := d.Node.OpenFragment(r.ctx, r.key.target(d), name, rd.Off, last-rd.Off)
 		if err != nil {
 			return nil, err
 		}
-		st = &stream{rc: rc, pos: rd.Off}
+		st = &stream{rc: rc, pos: rd.Off, end: last}
 	}
 	if _, err := io.ReadFull(st.rc, dst); err != nil {
 		st.rc.Close()
@@ -312,13 +317,14 @@ func (r *blobReader) read(st *stream, rd erasure.Read, dst []byte, end int64) (*
 	return st, nil
 }
 
-// lastOf returns where in fragment i the blob's bytes before end stop; for parity
-// that is where those of any data fragment stop at the latest.
-func (r *blobReader) lastOf(i erasure.Index, end int64) int64 {
+// lastOf returns where in fragment i the blob's bytes before end stop; for parity,
+// and for data from which other data is rebuilt, that is where those of any data
+// fragment stop at the latest.
+func (r *blobReader) lastOf(i erasure.Index, end int64, degraded bool) int64 {
 	if r.layout.K == 1 {
 		return end
 	}
-	if int(i) < r.layout.K {
+	if int(i) < r.layout.K && !degraded {
 		from, n := r.layout.FragmentRange(i, 0, end)
 		return from + n
 	}
