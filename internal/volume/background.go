@@ -35,7 +35,6 @@ const lookEvery = 2 * time.Second
 
 func (v *Volume) startBackground() {
 	v.bg.ctx, v.bg.cancel = context.WithCancel(context.Background())
-	v.bg.kick = make(chan struct{}, 1)
 	v.bg.damaged = make(map[SegmentID]bool)
 	v.bg.wg.Go(v.backgroundLoop)
 }
@@ -81,9 +80,6 @@ func (v *Volume) backgroundLoop() {
 
 // kickBackground wakes the background goroutine. It may be called with any lock held.
 func (v *Volume) kickBackground() {
-	if v.bg.kick == nil {
-		return
-	}
 	select {
 	case v.bg.kick <- struct{}{}:
 	default:

@@ -102,6 +102,7 @@ func prepare(cfg Config) (v *Volume, fresh bool, err error) {
 		return nil, false, err
 	}
 	v = &Volume{cfg: cfg, segs: newSegments(cfg.FS, cfg.MaxOpenSegments), closing: make(chan struct{})}
+	v.bg.kick = make(chan struct{}, 1) // before the index is open: its flushes kick
 	v.batches.New = func() any { return &Batch{done: make(chan result, 1)} }
 	v.keys.New = func() any { b := make([]byte, 0, 256); return &b }
 	v.kept[ownSpace] = true
