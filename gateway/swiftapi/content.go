@@ -25,7 +25,10 @@ type content struct {
 	// part opens n bytes from off. Some errors about segments come here, others
 	// when the reader gets there. Nil for a HEAD.
 	part func(ctx context.Context, off, n int64) (io.ReadCloser, error)
-	done func() // gives up what part needs; never nil
+	// measure finds out size and etag if size is not known; it may take long. Called
+	// once at most.
+	measure func(ctx context.Context) error
+	done    func() // gives up what part needs; never nil
 }
 
 func (c *content) sentETag() string {
@@ -141,17 +144,7 @@ func (s segments) size() (total int64) {
 // read opens n bytes from off of the segments. The first segment is opened at
 // once, so that one that changed is found before an answer begins.
 func (w opening) read(ctx context.Context, list segments, off, n int64) (io.ReadCloser, error) {
-	r := &segmentReader{way: w, ctx: ctx, list: list, skip: off, left: n}
-	for len(r.list) > 0 && r.skip >= r.list[0].n {
-		r.skip -= r.list[0].n
-		r.list = r.list[1:]
-	}
-	if n > 0 {
-		if err := r.next(); err != nil {
-			return nil, err
-		}
-	}
-	return r, nil
+	return (&segmentReader{way: w, ctx: ctx, list: list, skip: off, left: n}).begin()
 }
 
 // segmentReader gives the bytes of segments, one after the other.
@@ -159,11 +152,19 @@ type segmentReader struct {
 	way  opening
 	ctx  context.Context
 	list segments
-	skip int64 // of the first segment in list
-	left int64
+	skip int64 // bytes of what is in list
+	left int64 // bytes behind them
 	cur  io.ReadCloser
 	// more, if not nil, gets further segments when list is used up.
 	more func(ctx context.Context) (segments, error)
+}
+
+// begin opens the first segment.
+func (r *segmentReader) begin() (io.ReadCloser, error) {
+	if err := r.next(); err != nil && err != io.EOF {
+		return nil, err
+	}
+	return r, nil
 }
 
 // next opens what comes next; io.EOF if nothing does.
@@ -190,14 +191,16 @@ func (r *segmentReader) next() error {
 			continue
 		}
 		s := &r.list[0]
-		n := min(s.n-r.skip, r.left)
-		if n > 0 {
-			cur, err := r.way.openSegment(r.ctx, s, r.skip, n)
-			if err != nil {
-				return err
-			}
-			r.cur, r.left = cur, r.left-n
+		if r.skip >= s.n {
+			r.skip, r.list = r.skip-s.n, r.list[1:]
+			continue
 		}
+		n := min(s.n-r.skip, r.left)
+		cur, err := r.way.openSegment(r.ctx, s, r.skip, n)
+		if err != nil {
+			return err
+		}
+		r.cur, r.left = cur, r.left-n
 		r.skip, r.list = 0, r.list[1:]
 	}
 	return nil

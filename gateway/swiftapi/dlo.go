@@ -45,13 +45,26 @@ func (w opening) dynamic(ctx context.Context, o *catalog.Object, manifest string
 		return nil, err
 	}
 	l := &segmentListing{q: w.q, c: c, prefix: prefix}
-	first, err := l.page(ctx)
+	sum := md5.New() // of the segments' ETags
+	first, err := l.page(ctx, sum)
 	if err != nil {
 		return nil, err
 	}
 	ct := &content{object: o, size: -1, known: first.size(), etag: o.ETag, large: true, own: true, done: done}
 	if l.end {
-		ct.size, ct.etag, ct.own = first.size(), l.etag, false
+		ct.size, ct.etag, ct.own = first.size(), hex.EncodeToString(sum.Sum(nil)), false
+	}
+	ct.measure = func(ctx context.Context) error {
+		rest, size := *l, first.size()
+		for !rest.end {
+			list, err := rest.page(ctx, sum)
+			if err != nil {
+				return err
+			}
+			size += list.size()
+		}
+		ct.size, ct.etag, ct.own = size, hex.EncodeToString(sum.Sum(nil)), false
+		return nil
 	}
 	w.segment = true
 	ct.part = func(ctx context.Context, off, n int64) (io.ReadCloser, error) {
@@ -63,24 +76,9 @@ func (w opening) dynamic(ctx context.Context, o *catalog.Object, manifest string
 		}
 		// Each reading goes through the pages for itself.
 		rest := *l
-		r := &segmentReader{way: w, ctx: ctx, list: first, left: n, more: rest.next}
-		return r, r.seek(off)
+		return (&segmentReader{way: w, ctx: ctx, list: first, skip: off, left: n, more: rest.next}).begin()
 	}
 	return ct, nil
-}
-
-// seek drops what comes before off, which lies in the first page, and opens what
-// is there.
-func (r *segmentReader) seek(off int64) error {
-	for len(r.list) > 0 && off >= r.list[0].n {
-		off -= r.list[0].n
-		r.list = r.list[1:]
-	}
-	r.skip = off
-	if err := r.next(); err != nil && err != io.EOF {
-		return err
-	}
-	return nil
 }
 
 // segmentListing lists the segments of a dynamic large object, page by page.
@@ -89,8 +87,7 @@ type segmentListing struct {
 	c      *catalog.Container
 	prefix string
 	marker string
-	end    bool   // there are no more
-	etag   string // of what page returned last: MD5 of the segments' ETags
+	end    bool // there are no more
 }
 
 // next returns the next page; none if there are no more.
@@ -98,13 +95,12 @@ func (l *segmentListing) next(ctx context.Context) (segments, error) {
 	if l.end {
 		return nil, nil
 	}
-	return l.page(ctx)
+	return l.page(ctx, io.Discard)
 }
 
-// page returns up to maxListing segments.
-func (l *segmentListing) page(ctx context.Context) (segments, error) {
+// page returns up to maxListing segments, and writes their ETags to sum.
+func (l *segmentListing) page(ctx context.Context, sum io.Writer) (segments, error) {
 	var list segments
-	sum := md5.New()
 	for !l.end && len(list) < maxListing {
 		p, err := l.q.h.store.List(ctx, l.c, &ops.Query{Prefix: l.prefix, Marker: l.marker, Limit: maxListing - len(list)})
 		if err != nil {
@@ -122,6 +118,5 @@ func (l *segmentListing) page(ctx context.Context) (segments, error) {
 		}
 		l.end = !p.More || len(p.Items) == 0
 	}
-	l.etag = hex.EncodeToString(sum.Sum(nil))
 	return list, nil
 }

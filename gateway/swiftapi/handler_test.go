@@ -376,6 +376,7 @@ func TestLongDLO(t *testing.T) {
 	if w := a.is(200, "GET", root+"/c/whole", ""); w.Body.String() != want.String() {
 		t.Errorf("the copy has %d bytes", w.Body.Len())
 	}
+	testOpenLarge(t, s.Config.Handler.(*swiftapi.Handler), store, c, want.String())
 	// Without a length, only a cut connection tells that the rest is missing.
 	store.Fail = func() func(string) error {
 		var n atomic.Int64
@@ -388,6 +389,38 @@ func TestLongDLO(t *testing.T) {
 	}()
 	if _, body, err := get(); err == nil {
 		t.Errorf("an answer that ended early after %d bytes looks whole", len(body))
+	}
+}
+
+// testOpenLarge reads the dynamic large object "m" of more segments than a page.
+func testOpenLarge(t *testing.T, h *swiftapi.Handler, store *swifttest.Store, c *catalog.Container, want string) {
+	t.Helper()
+	ctx := t.Context()
+	o, of, err := store.Open(ctx, c, "m")
+	if err != nil {
+		t.Fatal(err)
+	}
+	described, none, err := h.OpenLarge(ctx, c, o, nil)
+	if err != nil || none != nil || described.Size != int64(len(want)) || described.ETag == o.ETag {
+		t.Fatalf("%v, %+v, %v", none, described, err)
+	}
+	whole, lh, err := h.OpenLarge(ctx, c, o, of)
+	if err != nil || whole.Size != described.Size || whole.ETag != described.ETag {
+		t.Fatalf("%+v, %v", whole, err)
+	}
+	defer lh.Close()
+	size := len(want)
+	// Across the pages' border, in the second page, all, nothing.
+	for _, s := range [][2]int{{size - 30, 15}, {size - 9, 9}, {size - 10, 3}, {0, size}, {4, 0}, {size, 0}} {
+		r, err := lh.Range(ctx, int64(s[0]), int64(s[1]))
+		if err != nil {
+			t.Fatal(s, err)
+		}
+		got, err := io.ReadAll(r)
+		if err != nil || string(got) != want[s[0]:s[0]+s[1]] {
+			t.Errorf("%v: %d bytes, %v", s, len(got), err)
+		}
+		r.Close()
 	}
 }
 
