@@ -429,6 +429,60 @@ func TestLarge(t *testing.T) {
 	}
 }
 
+// TestLargeBroken: a segment that is missing is a conflict, found when the object is
+// opened or read; it does not look as if the object itself, or its bucket, were not
+// there.
+func TestLargeBroken(t *testing.T) {
+	f := newFixture(t)
+	f.ok("PUT", "/bucket", "")
+	f.ok("PUT", "/bucket/large", `[{"a manifest"}]`)
+	c, err := f.store.Resolve(t.Context(), "main", "bucket")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.store.Modify(t.Context(), c, "large", func(o *catalog.Object) error {
+		o.Meta = o.Meta.With("x-object-manifest", "segments/x")
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		kind   errs.Kind
+		status int
+		code   string
+	}{
+		{errs.Conflict, 409, "OperationAborted"}, {errs.NotFound, 409, "OperationAborted"}, {errs.NoBucket, 409, "OperationAborted"},
+		{errs.Unavailable, 503, "ServiceUnavailable"},
+	} {
+		fails := errs.New("test", test.kind, "of a segment")
+		for name, large := range map[string]s3api.Large{
+			"opening": func(context.Context, *catalog.Container, *catalog.Object, s3api.Handle) (*catalog.Object, s3api.Handle, error) {
+				return nil, nil, fails
+			},
+			"reading": func(_ context.Context, _ *catalog.Container, o *catalog.Object, h s3api.Handle) (*catalog.Object, s3api.Handle, error) {
+				return o, failingHandle{h, fails}, nil
+			},
+		} {
+			f.h = newHandler(f.store, withClock(f.now), func(cfg *s3api.Config) { cfg.Large = large })
+			for what, w := range map[string]*httptest.ResponseRecorder{
+				"GET":  f.do("GET", "/bucket/large", ""),
+				"copy": f.do("PUT", "/bucket/copy", "", "x-amz-copy-source", "bucket/large"),
+			} {
+				if w.Code != test.status || !strings.Contains(w.Body.String(), "<Code>"+test.code+"</Code>") {
+					t.Errorf("%v when %s, %s: %d %s", test.kind, name, what, w.Code, w.Body)
+				}
+			}
+		}
+	}
+}
+
+type failingHandle struct {
+	s3api.Handle
+	err error
+}
+
+func (h failingHandle) Range(context.Context, int64, int64) (io.ReadCloser, error) { return nil, h.err }
+
 type wholeHandle struct {
 	s3api.Handle
 	content string

@@ -2,18 +2,22 @@ package s3api
 
 import (
 	"context"
+	"io"
 	"strconv"
 	"strings"
 
 	"ringfort/gateway/ops"
 	"ringfort/internal/catalog"
+	"ringfort/internal/errs"
 )
 
 // Large opens what Swift keeps in segments: an object that is a manifest, and
 // whose content is that of other objects. It returns the object with the size and
 // entity tag of the whole, and a handle that reads the whole and owns h. h is nil,
-// and so is the handle, when only the description is wanted. It is called for
-// objects that are marked as manifests, and for no others.
+// and so is the handle, when only the description is wanted; after an error h is
+// still the caller's. It is called for objects that are marked as manifests, and for
+// no others. An error, of it or of reading, that is errs.Conflict, errs.NotFound or
+// errs.NoBucket says that there is a segment missing or changed.
 type Large func(ctx context.Context, c *catalog.Container, o *catalog.Object, h Handle) (*catalog.Object, Handle, error)
 
 // Marks that gateway/swiftapi leaves in the metadata of manifests, and in the
@@ -66,13 +70,37 @@ func (q *request) whole(c *catalog.Container, o *catalog.Object, h Handle) (*cat
 	}
 	whole, wh, err := q.h.cfg.Large(q.ctx, c, o, h)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, ofSegments(err)
+	}
+	if wh != nil {
+		wh = &segmented{wh}
 	}
 	shown := *whole
 	shown.ETag += largeSuffix
 	shown.PartCount = 0
 	shown.Meta = withoutChecksum(shown.Meta) // they would be the manifest's
 	return &shown, wh, nil
+}
+
+// segmented is a handle on a large object.
+type segmented struct{ Handle }
+
+// Range implements Handle.
+func (s *segmented) Range(ctx context.Context, off, n int64) (io.ReadCloser, error) {
+	r, err := s.Handle.Range(ctx, off, n)
+	return r, ofSegments(err)
+}
+
+// ofSegments turns an error about a large object's segments into one about it: that
+// another object or bucket is not there must not look as if this one were not.
+func ofSegments(err error) error {
+	switch errs.KindOf(err) {
+	case errs.Conflict, errs.NotFound, errs.NoBucket:
+		e := refuse("OperationAborted", "A segment of the large object is not there or has changed.")
+		e.Err = err
+		return e
+	}
+	return err
 }
 
 // shownETag is the entity tag under which S3 shows an object that was not opened.
