@@ -293,16 +293,16 @@ func (n *Node) wire(id *identity) error {
 	}
 	n.Users = users.New(n.Ops, root)
 	n.metrics = newMetrics(n)
-	gcfg := n.cfg.Gateway
-	gcfg.Log = n.log
-	gcfg.S3 = s3api.New(s3api.Config{
-		Store: s3api.For(n.Ops), Identities: n.Users, Log: n.log,
-		Domains: n.cfg.Domains, Region: n.cfg.Region, Observe: n.metrics.observeS3,
-	})
-	var err error
-	if gcfg.Swift, err = n.swift(id.tokens); err != nil {
+	swift, err := n.swift(id.tokens)
+	if err != nil {
 		return err
 	}
+	gcfg := n.cfg.Gateway
+	gcfg.Log, gcfg.Swift = n.log, swift
+	gcfg.S3 = s3api.New(s3api.Config{
+		Store: s3api.For(n.Ops), Identities: n.Users, Large: large(swift), Log: n.log,
+		Domains: n.cfg.Domains, Region: n.cfg.Region, Observe: n.metrics.observeS3,
+	})
 	n.handler = gateway.New(gcfg)
 	return nil
 }
