@@ -1,7 +1,6 @@
 package s3api
 
 import (
-	"encoding/hex"
 	"errors"
 	"net/http"
 	"strconv"
@@ -202,7 +201,5 @@ func toError(err error) *Error {
 
 // hasBody reports whether an error may have a body on the wire.
 func (e *Error) hasBody() bool { return e.Status != http.StatusNotModified }
-
-func digest(sum []byte) string { return hex.EncodeToString(sum) }
 
 func decimal(n int64) string { return strconv.FormatInt(n, 10) }

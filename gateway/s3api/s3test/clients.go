@@ -17,15 +17,21 @@ import (
 // onlyReader hides everything but Read, so that a client cannot know the length.
 type onlyReader struct{ io.Reader }
 
+// testManager uses the transfer manager that testTransferManager's replaces.
 func testManager(e *env) {
 	b := e.withBucket()
 	body := pattern(2*minPart+4321, 31)
+	//lint:ignore SA1019 many programs still use it
 	up := manager.NewUploader(e.s3, func(u *manager.Uploader) { u.PartSize = minPart })
+	//lint:ignore SA1019 many programs still use it
+	down := manager.NewDownloader(e.s3, func(d *manager.Downloader) { d.PartSize = 1 << 20 })
 	for key, r := range map[string]io.Reader{"sized": bytes.NewReader(body), "stream": onlyReader{bytes.NewReader(body)}} {
+		//lint:ignore SA1019 many programs still use it
 		_, err := up.Upload(ctx, &s3.PutObjectInput{Bucket: &b, Key: &key, Body: r, Metadata: map[string]string{"via": "manager"}})
 		e.must("Upload", err)
 		buf := manager.NewWriteAtBuffer(nil)
-		n, err := manager.NewDownloader(e.s3, func(d *manager.Downloader) { d.PartSize = 1 << 20 }).Download(ctx, buf, &s3.GetObjectInput{Bucket: &b, Key: &key})
+		//lint:ignore SA1019 many programs still use it
+		n, err := down.Download(ctx, buf, &s3.GetObjectInput{Bucket: &b, Key: &key})
 		e.must("Download", err)
 		if n != int64(len(body)) || !bytes.Equal(buf.Bytes(), body) {
 			e.t.Errorf("%s: %d bytes back", key, n)
