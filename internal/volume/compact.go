@@ -165,7 +165,8 @@ func (v *Volume) rewrite(ctx context.Context, s *segment) (err error) {
 func (v *Volume) settle() {
 	for _, l := range v.lanes {
 		l.commitMu.Lock()
-		l.commitMu.Unlock() //nolint:staticcheck // the point is to have waited
+		//lint:ignore SA2001 nothing is to be done under the lock: the point is to have waited for it
+		l.commitMu.Unlock()
 	}
 }
 
