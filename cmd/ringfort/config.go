@@ -24,17 +24,18 @@ import (
 // nodeConfig is the configuration file of a node of a cluster. Paths are relative
 // to the file. docs/cluster.md explains each field.
 type nodeConfig struct {
-	Name    string   `yaml:"name"`
-	Secrets string   `yaml:"secrets"` // file made by `ringfort cluster secrets`
-	Listen  string   `yaml:"listen"`
-	Admin   string   `yaml:"admin"`
-	Peer    string   `yaml:"peer"` // as the rings name this node's address
-	TLSCert string   `yaml:"tls_cert,omitempty"`
-	TLSKey  string   `yaml:"tls_key,omitempty"`
-	Roles   []string `yaml:"roles,omitempty"` // gateway, storage; both by default
-	Devices []string `yaml:"devices"`
-	Region  string   `yaml:"region,omitempty"`
-	Domains []string `yaml:"domains,omitempty"`
+	Name     string   `yaml:"name"`
+	Secrets  string   `yaml:"secrets"` // file made by `ringfort cluster secrets`
+	Listen   string   `yaml:"listen"`
+	Admin    string   `yaml:"admin"`
+	Peer     string   `yaml:"peer"` // as the rings name this node's address
+	TLSCert  string   `yaml:"tls_cert,omitempty"`
+	TLSKey   string   `yaml:"tls_key,omitempty"`
+	Roles    []string `yaml:"roles,omitempty"` // gateway, storage; both by default
+	Devices  []string `yaml:"devices"`
+	Region   string   `yaml:"region,omitempty"`
+	CacheMiB int64    `yaml:"cache_mib,omitempty"` // memory for index blocks; 32 by default
+	Domains  []string `yaml:"domains,omitempty"`
 
 	AccountRing   string         `yaml:"account_ring"`
 	ContainerRing string         `yaml:"container_ring"`
@@ -163,6 +164,9 @@ func (nc *nodeConfig) flags(c *cobra.Command, f *serverFlags, dir string) {
 	}
 	set("listen", &f.listen, nc.Listen)
 	set("listen-admin", &f.admin, nc.Admin)
+	if nc.CacheMiB > 0 && !c.Flags().Changed("cache-mib") {
+		f.cacheMiB = nc.CacheMiB
+	}
 	if nc.TLSCert != "" {
 		set("tls-cert", &f.tlsCert, under(dir, nc.TLSCert))
 		set("tls-key", &f.tlsKey, under(dir, nc.TLSKey))

@@ -91,7 +91,7 @@ type Config struct {
 	// erasure.DefaultBlockSize.
 	BlockSize int
 	// MemoryBytes bounds the stripes in flight of all requests together. Default
-	// 64 MiB; requests beyond it wait.
+	// 32 MiB; requests beyond it wait.
 	MemoryBytes int64
 	// HedgeAfter is how long a read waits for a device before it asks another
 	// one as well. Default 100 ms.
@@ -197,7 +197,8 @@ type PutPart struct {
 type Complete struct {
 	Upload *Upload
 	// Choose is given the parts that were uploaded, in order of number, and
-	// returns those of the object, in order, or refuses.
+	// returns those of the object, in order, or refuses. Like Finish it is called
+	// more than once, and only the last answer counts.
 	Choose func(have []catalog.Part) ([]catalog.Part, error)
 	// Finish may change the object before it is written: o has Size, the
 	// multipart ETag and the upload's Meta.
