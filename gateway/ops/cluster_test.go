@@ -558,3 +558,8 @@ func (b *breaking) Read(p []byte) (int, error) {
 	b.n -= n
 	return n, nil
 }
+
+// futureClock is an hour ahead.
+func futureClock() *timestamp.Clock {
+	return timestamp.NewClock(timestamp.NewWriter(), func() time.Time { return time.Now().Add(time.Hour) })
+}

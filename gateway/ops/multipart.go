@@ -1,6 +1,7 @@
 package ops
 
 import (
+	"bytes"
 	"context"
 	"crypto/md5"
 	"encoding/hex"
@@ -172,6 +173,13 @@ func (s *Service) PutPart(ctx context.Context, p *PutPart) (*catalog.Part, error
 	if err == nil {
 		err = s.enterPart(ctx, u, part)
 	}
+	if errs.Is(err, errs.OutcomeUnknown) {
+		// The part is known, and stays where it is.
+		if errs.Is(errors.Unwrap(err), errs.NoUpload) {
+			err = errors.Unwrap(err)
+		}
+		return nil, err
+	}
 	if err != nil {
 		st.drop(ctx)
 		return nil, err
@@ -179,7 +187,8 @@ func (s *Service) PutPart(ctx context.Context, p *PutPart) (*catalog.Part, error
 	return part, nil
 }
 
-// enterPart makes a part known, above what is known under its number.
+// enterPart makes a part known, above what is known under its number. With
+// errs.OutcomeUnknown somebody may have found the part already.
 func (s *Service) enterPart(ctx context.Context, u *Upload, part *catalog.Part) error {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
 	defer cancel()
@@ -191,25 +200,36 @@ func (s *Service) enterPart(ctx context.Context, u *Upload, part *catalog.Part) 
 	b := s.clock.Above(old.Ballot)
 	row := catalog.Row{Name: name, Ballot: b, TS: b, Bytes: part.Size, Value: part.AppendTo(nil)}
 	if err := s.putTable(ctx, u.Container, catalog.Parts, []catalog.Row{row}); err != nil {
+		if !errs.Is(err, errs.NoBucket) {
+			err = errs.Wrap("ops.PutPart", errs.OutcomeUnknown, err) // one device may have the row
+		}
 		return err
 	}
 	// Looked at after the part is known: an abort that came before would not
 	// have found it.
 	st, err := s.uploadState(ctx, u.Container, u.Name, u.ID)
-	if err == nil && st.State != catalog.UploadOpen {
-		err = noUpload(u.ID)
+	switch {
+	case err != nil && !errs.Is(err, errs.NoUpload):
+		return errs.Wrap("ops.PutPart", errs.OutcomeUnknown, err)
+	case err == nil && st.State == catalog.UploadOpen:
+		if old.Value != nil && !begun(st) {
+			s.dropPart(ctx, u, old)
+		}
+		return nil
+	case err == nil && begun(st):
+		// A completion may have found the part, and may name it.
+		return errs.Wrap("ops.PutPart", errs.OutcomeUnknown, noUpload(u.ID))
 	}
-	if errs.Is(err, errs.NoUpload) {
-		row.Deleted, row.Value, row.Bytes = true, nil, 0
-		row.Ballot = s.clock.Above(row.Ballot)
-		s.putTable(ctx, u.Container, catalog.Parts, []catalog.Row{row})
-		return err
-	}
-	if err == nil && old.Value != nil {
-		s.dropPart(ctx, u, old)
-	}
-	return err
+	row.Deleted, row.Value, row.Bytes = true, nil, 0
+	row.Ballot = s.clock.Above(row.Ballot)
+	s.putTable(ctx, u.Container, catalog.Parts, []catalog.Row{row})
+	return noUpload(u.ID)
 }
+
+// begun reports whether somebody ever began to complete an upload. From then on a
+// gateway that is slow may make an object of the parts that it found then, whatever
+// became of the upload since: none of them may be dropped but behind a fence.
+func begun(st *catalog.Upload) bool { return st.ETag != "" }
 
 func (s *Service) dropPart(ctx context.Context, u *Upload, row catalog.Row) {
 	r := wire.NewReader(row.Value)
@@ -258,6 +278,9 @@ func (s *Service) ListUploads(ctx context.Context, c *catalog.Container, q *Uplo
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
 	defer cancel()
 	page := &UploadPage{}
+	if strings.IndexByte(q.Prefix, 0) >= 0 {
+		return page, nil // no name has one, but a row does
+	}
 	marker := ""
 	switch {
 	case q.NameMarker != "" && q.IDMarker != "":
@@ -324,52 +347,93 @@ func (s *Service) allParts(ctx context.Context, u *Upload) (all []catalog.Part, 
 var errSuperseded = errors.New("a later write stands")
 
 // CompleteUpload makes an object of an upload's parts. Called again, also by
-// another gateway after the first one died half-way, it gives the same answer.
+// another gateway after the first one died half-way or at the same time, it gives
+// the same answer.
 func (s *Service) CompleteUpload(ctx context.Context, c *Complete) (*catalog.Object, error) {
-	u := c.Upload
-	k, pol, err := s.objectKey(u.Container, u.Name)
+	k, pol, err := s.objectKey(c.Upload.Container, c.Upload.Name)
 	if err != nil {
 		return nil, err
 	}
-	st, err := s.uploadState(ctx, u.Container, u.Name, u.ID)
+	m := &making{s: s, u: c.Upload, key: k, policy: pol, judge: c.Judge}
+	if o, err := m.done(ctx); o != nil || err != nil {
+		return o, err
+	}
+	o, err := m.complete(ctx, c)
+	if err == nil {
+		return o, nil
+	}
+	// If another request was quicker, its answer is this one's too.
+	if o, derr := m.done(ctx); o != nil || errs.Is(derr, errs.NoUpload) {
+		return o, derr
+	}
+	return nil, err
+}
+
+// done returns the answer of an upload that was completed, nil if it was not, and
+// errs.NoUpload if it was aborted.
+func (m *making) done(ctx context.Context) (*catalog.Object, error) {
+	ctx, cancel := context.WithTimeout(ctx, m.s.cfg.Timeout)
+	defer cancel()
+	st, err := m.s.uploadState(ctx, m.u.Container, m.u.Name, m.u.ID)
+	switch {
+	case err != nil:
+		return nil, err
+	case st.State == catalog.UploadAborted:
+		return nil, noUpload(m.u.ID)
+	case st.State != catalog.UploadDone:
+		return nil, nil
+	}
+	return &catalog.Object{Name: m.u.Name, ETag: st.ETag, Size: st.Size, Meta: m.u.Meta}, nil
+}
+
+func (m *making) complete(ctx context.Context, c *Complete) (*catalog.Object, error) {
+	// Once before, so that what is refused leaves the upload open; and once after,
+	// since until then parts may have been replaced, and those before dropped.
+	o, _, err := m.assemble(ctx, c)
 	if err != nil {
 		return nil, err
 	}
-	if st.State == catalog.UploadDone {
-		return &catalog.Object{Name: u.Name, ETag: st.ETag, Size: st.Size, Meta: u.Meta}, nil
+	if err := m.begin(ctx, o); err != nil {
+		return nil, err
 	}
-	have, err := s.allParts(ctx, u)
+	o, parts, err := m.assemble(ctx, c)
+	if err != nil {
+		m.reopen(ctx)
+		return nil, err
+	}
+	used, err := m.commit(ctx, o, parts)
+	switch errs.KindOf(err) {
+	case errs.Precondition, errs.Conflict, errs.NotFound:
+		m.reopen(ctx) // the client may try again
+		return nil, err
+	case errs.Swept:
+		return nil, noUpload(m.u.ID) // it was aborted
+	}
 	if err != nil {
 		return nil, err
+	}
+	if err := m.finish(ctx, o); err != nil {
+		return nil, err
+	}
+	m.forget(ctx, used)
+	return o, nil
+}
+
+// assemble chooses the parts and describes the object that they make.
+func (m *making) assemble(ctx context.Context, c *Complete) (*catalog.Object, []catalog.Part, error) {
+	have, err := m.s.allParts(ctx, m.u)
+	if err != nil {
+		return nil, nil, err
 	}
 	parts, err := c.Choose(have)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	m := &making{s: s, u: u, key: k, policy: pol, judge: c.Judge}
 	o, err := m.object(parts)
-	if err != nil {
-		return nil, err
+	if err == nil && c.Finish != nil {
+		err = c.Finish(o, parts)
 	}
-	if c.Finish != nil {
-		if err := c.Finish(o, parts); err != nil {
-			return nil, err
-		}
-	}
-	if err := m.begin(ctx); err != nil {
-		return nil, err
-	}
-	if err := m.commit(ctx, o); err != nil {
-		if k := errs.KindOf(err); k == errs.Precondition || k == errs.Conflict || k == errs.NotFound {
-			m.transition(ctx, catalog.UploadOpen, nil) // the client may try again
-		}
-		return nil, err
-	}
-	if err := m.transition(ctx, catalog.UploadDone, o); err != nil {
-		return nil, err
-	}
-	s.forgetUpload(ctx, u, have, parts)
-	return o, nil
+	return o, parts, err
 }
 
 // making is the completion of one upload.
@@ -386,6 +450,9 @@ type making struct {
 // object describes the object that the parts make, and writes their list.
 func (m *making) object(parts []catalog.Part) (*catalog.Object, error) {
 	u := m.u
+	if len(parts) == 0 {
+		return nil, errs.New("ops.CompleteUpload", errs.Invalid, "an object has at least one part")
+	}
 	o := &catalog.Object{
 		ContainerAccount: u.Container.Account, Container: u.Container.Name, Incarnation: u.Container.Incarnation,
 		Name: u.Name, ContentType: u.ContentType, Meta: u.Meta, Modified: m.s.now(), TS: u.group(),
@@ -396,8 +463,12 @@ func (m *making) object(parts []catalog.Part) (*catalog.Object, error) {
 	for i := range parts {
 		p := &parts[i]
 		o.Size += p.Size
-		if p.Coding.K != 0 {
+		switch {
+		case p.Size == 0: // it has no blob
+		case o.Coding.K == 0:
 			o.Coding = p.Coding
+		case o.Coding != p.Coding:
+			return nil, errs.New("ops.CompleteUpload", errs.Invalid, "part %d was cut into blocks of another size than those before it: upload it again", p.Number)
 		}
 		e := catalog.ManifestEntry{End: o.Size, Size: p.Size, Attempt: p.Attempt, Number: uint32(p.Number), Missing: p.Missing, Checksum: p.Checksum}
 		raw, err := hex.DecodeString(p.ETag)
@@ -415,21 +486,24 @@ func (m *making) object(parts []catalog.Part) (*catalog.Object, error) {
 	return o, nil
 }
 
-// begin moves the upload to Completing, and remembers which record it found: an
-// abort then comes too late, and a completion that starts again sees whether
-// somebody wrote the object since.
-func (m *making) begin(ctx context.Context) error {
+// begin moves the upload to Completing, and remembers which record it found: a
+// completion that starts again sees whether somebody wrote the object since.
+func (m *making) begin(ctx context.Context, o *catalog.Object) error {
+	ctx, cancel := context.WithTimeout(ctx, m.s.cfg.Timeout)
+	defer cancel()
 	r, err := m.s.proposer.Read(ctx, m.key.forReading(), false)
 	if err != nil {
 		return err
 	}
+	found := timestamp.T{}
 	if r != nil {
-		m.prior = r.Op
+		found = r.Op
 	}
 	return m.change(ctx, func(st *catalog.Upload) error {
 		switch st.State {
 		case catalog.UploadOpen:
-			st.State, st.Prior = catalog.UploadCompleting, m.prior
+			m.prior = found
+			st.State, st.Prior, st.ETag = catalog.UploadCompleting, m.prior, o.ETag
 		case catalog.UploadCompleting:
 			m.prior = st.Prior
 		default:
@@ -439,14 +513,29 @@ func (m *making) begin(ctx context.Context) error {
 	})
 }
 
-func (m *making) transition(ctx context.Context, to catalog.UploadState, o *catalog.Object) error {
+// reopen lets an upload take parts again after a completion that was refused.
+func (m *making) reopen(ctx context.Context) {
+	ctx, cancel := detached(ctx, m.s.cfg.Timeout)
+	defer cancel()
+	err := m.change(ctx, func(st *catalog.Upload) error {
+		if st.State != catalog.UploadCompleting {
+			return errSame // another request has gone on
+		}
+		st.State = catalog.UploadOpen
+		return nil
+	})
+	if err != nil && !errors.Is(err, errSame) {
+		m.s.log.Warn("an upload was not opened again", "upload", m.u.ID, "error", err)
+	}
+}
+
+// finish notes that the object was made. That comes last, and so is true whatever
+// the upload's state was.
+func (m *making) finish(ctx context.Context, o *catalog.Object) error {
 	ctx, cancel := detached(ctx, m.s.cfg.Timeout)
 	defer cancel()
 	return m.change(ctx, func(st *catalog.Upload) error {
-		st.State = to
-		if o != nil {
-			st.ETag, st.Size = o.ETag, o.Size
-		}
+		st.State, st.ETag, st.Size = catalog.UploadDone, o.ETag, o.Size
 		return nil
 	})
 }
@@ -478,107 +567,199 @@ func (m *making) change(ctx context.Context, fn func(*catalog.Upload) error) err
 	return err
 }
 
-// commit writes the object's record and row.
-func (m *making) commit(ctx context.Context, o *catalog.Object) error {
-	rec := register.Record{Group: m.u.group(), Epoch: m.key.place.Epoch}
-	if len(m.list) <= m.s.cfg.InlineMax {
-		rec.Data, rec.DataLen, rec.DataSum = m.list, len(m.list), xxhash.Sum64(m.list)
-	} else {
-		o.Attempt = rand.Uint64()
-		in := &intake{s: m.s, ctx: ctx, key: m.key, policy: m.policy, body: strings.NewReader(string(m.list)), size: int64(len(m.list)), max: MaxPartBytes, blobOnly: true}
-		st, err := in.store(blob.ID{Group: m.u.group(), Attempt: o.Attempt})
-		if err != nil {
-			return err
-		}
-		o.Layout, o.Coding, o.Missing = catalog.PagedManifest, st.coding, st.missing
-	}
+// commit writes the object's record and row. It returns the attempts of the parts
+// that the object is made of; nil if it cannot be told which those are.
+func (m *making) commit(ctx context.Context, o *catalog.Object, parts []catalog.Part) (used map[uint64]bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, m.s.cfg.Timeout)
 	defer cancel()
+	rec := register.Record{Group: m.u.group(), Epoch: m.key.place.Epoch}
+	var list *stored // of the parts, if it is a blob
+	if len(m.list) <= m.s.cfg.InlineMax {
+		rec.Data, rec.DataLen, rec.DataSum = m.list, len(m.list), xxhash.Sum64(m.list)
+	} else if list, err = m.storeList(ctx, o); err != nil {
+		return nil, err
+	}
 	op := m.u.group() // the same over all attempts to complete this upload
 	out, err := m.s.proposer.Update(ctx, m.key.quorum, op, func(cur *register.Record) (*register.Record, error) {
-		if cur != nil && cur.Includes(op) {
-			return nil, errSuperseded // done before
-		}
-		if cur != nil && cur.Op != m.prior || cur == nil && !m.prior.IsZero() {
-			// Somebody wrote since this upload began to complete. Whether an
-			// earlier attempt of ours came first cannot be told from here, so
-			// nothing may name the parts again: we came just before it.
-			if m.judge != nil {
-				return nil, errs.New("ops.CompleteUpload", errs.Conflict, "the object was written by another request meanwhile")
-			}
-			return nil, errSuperseded
-		}
-		if m.judge != nil {
-			have, err := m.s.liveObject(cur, m.u.Name)
-			if err != nil {
-				return nil, err
-			}
-			if err := m.judge(have); err != nil {
-				return nil, err
-			}
+		if err := m.mayMake(cur); err != nil {
+			return nil, err
 		}
 		rec.Value = o.AppendTo(nil)
 		return &rec, nil
 	})
-	if errors.Is(err, errSuperseded) {
+	if err == nil {
+		used = make(map[uint64]bool, len(parts))
+		for _, p := range parts {
+			used[p.Attempt] = true
+		}
+		return used, m.s.acknowledge(ctx, m.key, out.Record)
+	}
+	if list != nil && !errs.Is(err, errs.OutcomeUnknown) {
+		list.drop(ctx)
+	}
+	if !errors.Is(err, errSuperseded) {
+		return nil, err
+	}
+	return m.made(ctx, o)
+}
+
+// storeList writes the list of parts as a blob.
+func (m *making) storeList(ctx context.Context, o *catalog.Object) (*stored, error) {
+	o.Attempt = rand.Uint64()
+	in := &intake{s: m.s, ctx: ctx, key: m.key, policy: m.policy, body: bytes.NewReader(m.list), size: int64(len(m.list)), max: MaxPartBytes, blobOnly: true}
+	st, err := in.store(blob.ID{Group: m.u.group(), Attempt: o.Attempt})
+	if err != nil {
+		return nil, err
+	}
+	if o.Coding.K != 0 && o.Coding != st.coding {
+		st.drop(ctx)
+		return nil, errs.New("ops.CompleteUpload", errs.Invalid, "the parts were cut into blocks of another size than they would be now: upload them again")
+	}
+	o.Layout, o.Coding, o.Missing = catalog.PagedManifest, st.coding, st.missing
+	return st, nil
+}
+
+// mayMake judges whether the object may be written over a record.
+func (m *making) mayMake(cur *register.Record) error {
+	if cur != nil && cur.Includes(m.u.group()) {
+		return errSuperseded // done before
+	}
+	if cur != nil && cur.Op != m.prior || cur == nil && !m.prior.IsZero() {
+		// Somebody wrote since this upload began to complete. Whether an
+		// earlier attempt of ours came first cannot be told from here, so
+		// nothing may name the parts again: we came just before it.
+		if m.judge != nil {
+			return errs.New("ops.CompleteUpload", errs.Conflict, "the object was written by another request meanwhile")
+		}
+		return errSuperseded
+	}
+	if m.judge == nil {
 		return nil
 	}
+	have, err := m.s.liveObject(cur, m.u.Name)
 	if err != nil {
 		return err
 	}
-	return m.s.deliver(ctx, m.key, out.Record)
+	return m.judge(have)
 }
 
-// forgetUpload removes an upload's rows, and the blobs of the parts that have not
-// become part of the object. What it does not reach is swept later.
-func (s *Service) forgetUpload(ctx context.Context, u *Upload, have, used []catalog.Part) {
+// made ends a completion that was carried out before, or came just before another
+// write: what stands now gets its row, and if it is this upload's object it is
+// described in o.
+func (m *making) made(ctx context.Context, o *catalog.Object) (used map[uint64]bool, err error) {
+	r, err := m.s.proposer.Settle(ctx, m.key.quorum)
+	if err != nil || r == nil {
+		return nil, err
+	}
+	if err := m.s.acknowledge(ctx, m.key, r); err != nil {
+		return nil, err
+	}
+	if r.Tombstone || r.Group != m.u.group() {
+		return nil, nil
+	}
+	h, err := m.s.Open(ctx, m.u.Container, m.u.Name)
+	if errs.Is(err, errs.NotFound) {
+		return nil, nil
+	}
+	if err != nil || h.record.Group != m.u.group() {
+		return nil, err
+	}
+	*o = *h.Object
+	list, _, err := h.Parts(ctx, 0, MaxParts)
+	if err != nil {
+		return nil, err
+	}
+	used = make(map[uint64]bool, len(list))
+	for i := range list {
+		used[list[i].Attempt] = true
+	}
+	return used, nil
+}
+
+// forget removes an upload's rows, and the blobs of the parts that are not in use;
+// nil: it is not known which are, and none is removed. What it does not reach is
+// swept later.
+func (m *making) forget(ctx context.Context, used map[uint64]bool) {
+	s, u := m.s, m.u
 	ctx, cancel := detached(ctx, s.cfg.Timeout)
 	defer cancel()
-	inUse := make(map[uint64]bool, len(used))
-	for _, p := range used {
-		inUse[p.Attempt] = true
-	}
-	var unused []catalog.Part
-	rows := make([]catalog.Row, 0, len(have))
-	b := s.clock.Now()
-	for _, p := range have {
-		if !inUse[p.Attempt] {
-			unused = append(unused, p)
+	prefix := uploadRow(u.Name, u.ID) + "\x00"
+	for marker, more := "", true; more; {
+		var rows []catalog.Row
+		var err error
+		if rows, more, err = s.scan(ctx, u.Container, catalog.Parts, scanQuery{prefix: prefix, marker: marker, limit: 1000}); err == nil && len(rows) > 0 {
+			marker = rows[len(rows)-1].Name
+			s.dropParts(ctx, u, unusedParts(rows, used))
+			err = s.putTable(ctx, u.Container, catalog.Parts, s.ended(rows))
 		}
-		rows = append(rows, catalog.Row{Name: partRow(u.Name, u.ID, p.Number), Ballot: b, TS: b, Deleted: true})
-	}
-	s.dropParts(ctx, u, unused)
-	for len(rows) > 0 {
-		n := min(len(rows), 1000)
-		if err := s.putTable(ctx, u.Container, catalog.Parts, rows[:n]); err != nil {
+		if err != nil {
 			s.log.Warn("rows of an upload's parts were left behind", "upload", u.ID, "error", err)
 			break
 		}
-		rows = rows[n:]
 	}
-	row := catalog.Row{Name: uploadRow(u.Name, u.ID), Ballot: b, TS: b, Deleted: true}
-	if err := s.putTable(ctx, u.Container, catalog.Uploads, []catalog.Row{row}); err != nil {
+	row, err := s.getRow(ctx, u.Container, catalog.Uploads, uploadRow(u.Name, u.ID))
+	if err == nil && row.Name != "" && !row.Deleted {
+		err = s.putTable(ctx, u.Container, catalog.Uploads, s.ended([]catalog.Row{row}))
+	}
+	if err != nil {
 		s.log.Warn("the row of an upload was left behind", "upload", u.ID, "error", err)
 	}
 }
 
-// AbortUpload gives an upload up and frees its parts.
+func unusedParts(rows []catalog.Row, used map[uint64]bool) (unused []catalog.Part) {
+	if used == nil {
+		return nil
+	}
+	for _, row := range rows {
+		r := wire.NewReader(row.Value)
+		if p := catalog.ReadPart(&r); r.Err() == nil && !used[p.Attempt] {
+			unused = append(unused, p)
+		}
+	}
+	return unused
+}
+
+// ended returns rows that end the given ones: newer than those, whatever clock
+// made them.
+func (s *Service) ended(rows []catalog.Row) []catalog.Row {
+	out := make([]catalog.Row, len(rows))
+	for i, r := range rows {
+		b := s.clock.Above(r.Ballot)
+		out[i] = catalog.Row{Name: r.Name, Ballot: b, TS: b, Deleted: true}
+	}
+	return out
+}
+
+// AbortUpload gives an upload up and frees its parts. One that is being completed
+// is aborted too, unless the object is there already.
 func (s *Service) AbortUpload(ctx context.Context, u *Upload) error {
-	m := &making{s: s, u: u}
-	err := m.change(ctx, func(st *catalog.Upload) error {
-		if st.State != catalog.UploadOpen && st.State != catalog.UploadAborted {
+	k, pol, err := s.objectKey(u.Container, u.Name)
+	if err != nil {
+		return err
+	}
+	m := &making{s: s, u: u, key: k, policy: pol}
+	fence := false
+	err = m.change(ctx, func(st *catalog.Upload) error {
+		if st.State == catalog.UploadDone {
 			return noUpload(u.ID)
 		}
-		st.State = catalog.UploadAborted
+		st.State, fence = catalog.UploadAborted, begun(st)
 		return nil
 	})
 	if err != nil {
 		return err
 	}
-	have, err := s.allParts(ctx, u)
-	if err != nil {
-		return err
+	if fence {
+		ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
+		defer cancel()
+		r, err := s.proposer.Sweep(ctx, k.quorum, u.group())
+		if err != nil {
+			return err
+		}
+		if r != nil && r.Group == u.group() {
+			return noUpload(u.ID) // it has become an object
+		}
 	}
-	s.forgetUpload(ctx, u, have, nil)
+	m.forget(ctx, map[uint64]bool{})
 	return nil
 }
