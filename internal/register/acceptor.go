@@ -38,7 +38,7 @@ type Acceptor struct {
 // NewAcceptor returns an acceptor over the volume.
 func NewAcceptor(cfg AcceptorConfig) *Acceptor {
 	a := newAcceptor(cfg, nil)
-	a.disk = volumeStore{&a.cfg}
+	a.disk = volumeStore{&a.cfg, new(absentKeys)}
 	return a
 }
 

@@ -36,7 +36,10 @@ type change struct {
 }
 
 // volumeStore keeps keys in two spaces of a device's volume.
-type volumeStore struct{ cfg *AcceptorConfig }
+type volumeStore struct {
+	cfg    *AcceptorConfig
+	absent *absentKeys
+}
 
 func (s volumeStore) get(space volume.SpaceID, key keyhash.Hash) (volume.Value, bool, error) {
 	v, err := s.cfg.Volume.Get(space, key[:])
@@ -47,7 +50,15 @@ func (s volumeStore) get(space volume.SpaceID, key keyhash.Hash) (volume.Value, 
 }
 
 func (s volumeStore) state(key keyhash.Hash) (volume.Value, bool, error) {
-	return s.get(s.cfg.States, key)
+	known, generation := s.absent.look(key)
+	if known {
+		return volume.Value{}, false, nil
+	}
+	v, found, err := s.get(s.cfg.States, key)
+	if err == nil && !found {
+		s.absent.note(key, generation)
+	}
+	return v, found, err
 }
 
 func (s volumeStore) note(key keyhash.Hash) (n Note, found bool, err error) {
@@ -72,6 +83,7 @@ func (s volumeStore) commit(c *change) error {
 	case c.note != nil:
 		b.Put(s.cfg.Notes, c.key[:], c.note.AppendTo(nil), nil, volume.Ref{})
 	}
+	defer s.absent.forget(c.key)
 	// Not the caller's context: the outcome must be known before the key is unlocked.
 	return s.cfg.Volume.Commit(context.Background(), b)
 }
