@@ -14,9 +14,11 @@ import (
 	"ringfort/gateway/swiftapi/swifttest"
 )
 
-// TestSwiftClient uses python-swiftclient, where it is installed: the client that
-// most people have.
-func TestSwiftClient(t *testing.T) {
+// swiftClient returns python-swiftclient's program, the client that most people
+// have, ready to run against a server in the directory that is returned too. Without
+// it the test is skipped.
+func swiftClient(t *testing.T, url string) (run func(args ...string) string, dir string) {
+	t.Helper()
 	if testing.Short() {
 		t.Skip("starts a Python program many times")
 	}
@@ -24,22 +26,27 @@ func TestSwiftClient(t *testing.T) {
 	if err != nil {
 		t.Skip("there is no swift client here")
 	}
-	s := server(t, swifttest.NewStore(), nil)
-	dir := t.TempDir()
+	dir = t.TempDir()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	run := func(args ...string) string {
+	t.Cleanup(cancel)
+	return func(args ...string) string {
 		t.Helper()
 		cmd := exec.CommandContext(ctx, program, append([]string{"--retries", "0"}, args...)...)
 		cmd.Dir = dir
 		cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "LC_ALL=C.UTF-8",
-			"ST_AUTH=" + s.URL + "/auth/v1.0", "ST_USER=main:AK", "ST_KEY=secret"}
+			"ST_AUTH=" + url + "/auth/v1.0", "ST_USER=main:AK", "ST_KEY=secret"}
 		out, err := cmd.CombinedOutput()
 		if err != nil {
 			t.Fatalf("swift %v: %v\n%s", args, err, out)
 		}
 		return string(out)
-	}
+	}, dir
+}
+
+// TestSwiftClient does with the swift client what people do.
+func TestSwiftClient(t *testing.T) {
+	s := server(t, swifttest.NewStore(), nil)
+	run, dir := swiftClient(t, s.URL)
 	has := func(text, want string) {
 		t.Helper()
 		if !strings.Contains(text, want) {
@@ -102,4 +109,54 @@ func TestSwiftClient(t *testing.T) {
 	if got := run("list"); got != "" {
 		t.Errorf("left: %s", got)
 	}
+}
+
+// TestSwiftClientParts: the swift client reads, compares, overwrites and deletes what
+// S3 stored in parts, and nothing else goes with it.
+func TestSwiftClientParts(t *testing.T) {
+	store := swifttest.NewStore()
+	run, dir := swiftClient(t, server(t, store, nil).URL)
+	write := func(name, body string) string {
+		t.Helper()
+		file := filepath.Join(dir, name)
+		if err := os.WriteFile(file, []byte(body), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return file
+	}
+	listed := func(want string) {
+		t.Helper()
+		if got := run("list", "c"); got != want {
+			t.Errorf("listed %q, want %q", got, want)
+		}
+	}
+	same, empty := write("same", "aaabb"), write("empty", "")
+	run("upload", "--object-name", "other", "c", same)
+	c, err := store.Container(t.Context(), "main", "c")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"deleted", "overwritten", "parts"} {
+		if _, err := store.PutParts(c, name, "aaa", "bb"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	run("download", "c", "parts", "-o", "back")
+	if got, err := os.ReadFile(filepath.Join(dir, "back")); err != nil || string(got) != "aaabb" {
+		t.Errorf("downloaded %q, %v", got, err)
+	}
+	// The same bytes need not be sent again, others must.
+	run("upload", "--skip-identical", "--object-name", "parts", "c", same)
+	if o, err := store.Head(t.Context(), c, "parts"); err != nil || o.PartCount != 2 {
+		t.Errorf("what is identical was replaced: %+v, %v", o, err)
+	}
+	run("upload", "--skip-identical", "--object-name", "overwritten", "c", empty)
+	if o, err := store.Head(t.Context(), c, "overwritten"); err != nil || o.PartCount != 0 || o.Size != 0 {
+		t.Errorf("not overwritten: %+v, %v", o, err)
+	}
+	listed("deleted\nother\noverwritten\nparts\n")
+	run("upload", "--object-name", "parts", "c", same)
+	listed("deleted\nother\noverwritten\nparts\n")
+	run("delete", "c", "deleted")
+	listed("other\noverwritten\nparts\n")
 }
