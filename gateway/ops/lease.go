@@ -34,7 +34,7 @@ func (l *leases) get(h keyhash.Hash) *catalog.Container {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	x, ok := l.held[h]
-	if !ok || time.Now().After(x.until) {
+	if !ok || !time.Now().Before(x.until) {
 		return nil
 	}
 	return x.container
