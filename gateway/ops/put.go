@@ -446,19 +446,16 @@ func (s *Service) Delete(ctx context.Context, c *catalog.Container, name string,
 	rec := register.Record{Tombstone: true, Epoch: k.place.Epoch, Value: gone.AppendTo(nil)}
 	var out *register.Outcome
 	if judge == nil {
-		known, err := s.proposer.Highest(ctx, k.quorum)
+		// Read, and not only learnt: a device that missed an earlier DELETE would
+		// have this one say that it deleted something.
+		cur, err := s.proposer.Read(ctx, k.quorum, false)
 		if err != nil {
 			return err
 		}
-		if !known.Exists {
-			// That none of a few devices has it is a hint; the read is the proof.
-			if r, err := s.proposer.Read(ctx, k.quorum, false); err != nil {
-				return err
-			} else if r == nil || r.Tombstone {
-				return errs.New("ops.Delete", errs.NotFound, "object %q does not exist", name)
-			}
+		if cur == nil || cur.Tombstone {
+			return errs.New("ops.Delete", errs.NotFound, "object %q does not exist", name)
 		}
-		out, err = s.proposer.Write(ctx, k.quorum, &register.Update{Record: rec, Op: op}, known.Highest)
+		out, err = s.proposer.Write(ctx, k.quorum, &register.Update{Record: rec, Op: op}, cur.Ballot)
 		if err != nil {
 			return err
 		}
