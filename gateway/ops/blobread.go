@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"ringfort/internal/blob"
@@ -14,8 +15,15 @@ import (
 	"ringfort/internal/peer"
 )
 
-// readAhead is how many stripes are read before they are asked for.
-const readAhead = 2
+const (
+	// readAhead is how many stripes are read before they are asked for.
+	readAhead = 2
+	// smallWindow is how many bytes a reader reads at a time while the memory for
+	// reading is lent out. That memory is its own, and comes on top of the
+	// configured amount: a reader must never wait for another one, since it may
+	// feed an upload that others wait for. It has one such window at a time.
+	smallWindow = 32 << 10
+)
 
 // blobSource is a blob to be read.
 type blobSource struct {
@@ -36,7 +44,7 @@ func (s *Service) source(k *key, id blob.ID, c catalog.Coding, size int64) (*blo
 // open returns the bytes [off, off+n) of the blob.
 func (b *blobSource) open(ctx context.Context, off, n int64) *blobReader {
 	ctx, cancel := context.WithCancel(ctx)
-	r := &blobReader{blobSource: b, ctx: ctx, cancel: cancel, left: n, windows: make(chan window, readAhead)}
+	r := &blobReader{blobSource: b, ctx: ctx, cancel: cancel, left: n, windows: make(chan window, readAhead), freed: make(chan struct{}, 1)}
 	r.streams = make([]*stream, b.layout.Fragments())
 	r.usable = b.preference()
 	go r.produce(off, off+n)
@@ -62,7 +70,7 @@ func (b *blobSource) preference() []erasure.Index {
 // window is a run of blob bytes, at most a stripe.
 type window struct {
 	bytes []byte
-	buf   *erasure.Buffer
+	mem   memory
 	err   error
 }
 
@@ -76,6 +84,11 @@ type blobReader struct {
 	cur     window
 	left    int64 // bytes of windows that were not taken yet
 	failed  error // what the producer ended with
+	taken   bool  // cur is to be given back
+	// held counts the windows that were made and not given back; freed tells the
+	// producer that there is one less.
+	held  atomic.Int32
+	freed chan struct{}
 
 	// Of the producer:
 	usable  []erasure.Index
@@ -97,18 +110,17 @@ func (r *blobReader) produce(off, end int64) {
 		st := r.layout.Stripe(first)
 		n := min(st.Offset+st.Len, end) - off
 		w := r.window(off, n, end)
+		r.held.Add(1)
 		select {
 		case r.windows <- w:
 		case <-r.ctx.Done():
-			if w.buf != nil {
-				w.buf.Release()
-			}
+			w.mem.release()
 			return
 		}
 		if w.err != nil {
 			return
 		}
-		off += n
+		off += int64(len(w.bytes))
 	}
 }
 
@@ -120,7 +132,8 @@ func (r *blobReader) closeStreams() {
 	}
 }
 
-// window reads [off, off+n) of one stripe, from other fragments when some fail.
+// window reads [off, off+n) of one stripe, or less where memory is short, from
+// other fragments when some fail.
 func (r *blobReader) window(off, n, end int64) window {
 	var failed []error
 	for {
@@ -129,7 +142,12 @@ func (r *blobReader) window(off, n, end int64) window {
 			return window{err: &errs.Error{Op: "ops.Get", Kind: errs.Unavailable,
 				What: "too few fragments of the object can be read", Err: joinAll(append(failed, err))}}
 		}
-		w, bad, err := r.attempt(&plan, off, n, end)
+		mem, ok := r.memory(r.need(&plan, n), n <= smallWindow)
+		if !ok {
+			n = smallWindow
+			continue
+		}
+		w, bad, err := r.attempt(&plan, mem, off, n, end)
 		if err == nil {
 			return w
 		}
@@ -141,30 +159,70 @@ func (r *blobReader) window(off, n, end int64) window {
 	}
 }
 
-// attempt carries out a plan. It returns the fragments that failed or were slow.
-func (r *blobReader) attempt(p *erasure.Plan, off, n, end int64) (window, []erasure.Index, error) {
-	need := n
-	if len(p.Rebuild) > 0 {
-		for _, rd := range p.Reads {
-			need += rd.Len
+// need is how much memory a plan for n bytes takes.
+func (r *blobReader) need(p *erasure.Plan, n int64) int64 {
+	if len(p.Rebuild) == 0 {
+		return n
+	}
+	for _, rd := range p.Reads {
+		n += rd.Len
+	}
+	return n + (p.Hi-p.Lo)*int64(len(p.Rebuild))
+}
+
+// memory is what a window lies in: lent by the pool, or the window's own.
+type memory struct {
+	bytes []byte
+	buf   *erasure.Buffer // nil if it is its own
+}
+
+func (m memory) retain() {
+	if m.buf != nil {
+		m.buf.Retain()
+	}
+}
+
+func (m memory) release() {
+	if m.buf != nil {
+		m.buf.Release()
+	}
+}
+
+// memory gets memory for a window without waiting for other readers: while the
+// windows before it are in use it waits for one of those to come back; and with
+// none of them in use a small window gets memory in any case, and a larger one is
+// to be made small.
+func (r *blobReader) memory(n int64, small bool) (memory, bool) {
+	for {
+		if buf := r.s.windows.TryGet(int(n)); buf != nil {
+			return memory{buf.Bytes, buf}, true
 		}
-		need += (p.Hi - p.Lo) * int64(len(p.Rebuild))
+		if r.held.Load() == 0 || r.ctx.Err() != nil {
+			if !small {
+				return memory{}, false
+			}
+			return memory{bytes: make([]byte, n)}, true
+		}
+		select {
+		case <-r.freed:
+		case <-r.ctx.Done():
+		}
 	}
-	buf, err := r.s.stripes.Get(r.ctx, int(need))
-	if err != nil {
-		return window{}, nil, err
-	}
-	out := buf.Bytes[:n:n]
-	dst, scratch := r.destinations(p, out, buf.Bytes[n:need], off)
-	bad, err := r.readAll(p, dst, end, buf)
+}
+
+// attempt carries out a plan. It returns the fragments that failed or were slow.
+func (r *blobReader) attempt(p *erasure.Plan, mem memory, off, n, end int64) (window, []erasure.Index, error) {
+	out := mem.bytes[:n:n]
+	dst, scratch := r.destinations(p, out, mem.bytes[n:], off)
+	bad, err := r.readAll(p, dst, end, mem)
 	if err == nil && len(p.Rebuild) > 0 {
 		err = r.rebuild(p, dst, scratch, out, off)
 	}
 	if err != nil {
-		buf.Release()
+		mem.release()
 		return window{}, bad, err
 	}
-	return window{bytes: out, buf: buf}, nil, nil
+	return window{bytes: out, mem: mem}, nil, nil
 }
 
 // destinations says where each read of a plan goes: straight to its place in out
@@ -225,15 +283,15 @@ type readResult struct {
 }
 
 // readAll reads all ranges of a plan at once.
-func (r *blobReader) readAll(p *erasure.Plan, dst [][]byte, end int64, buf *erasure.Buffer) (bad []erasure.Index, err error) {
+func (r *blobReader) readAll(p *erasure.Plan, dst [][]byte, end int64, mem memory) (bad []erasure.Index, err error) {
 	results := make(chan readResult, len(p.Reads))
 	for i, rd := range p.Reads {
 		st := r.streams[rd.Index]
 		r.streams[rd.Index] = nil // handed to the read; it comes back with the result
-		buf.Retain()
+		mem.retain()
 		go func() {
 			st, err := r.read(st, rd, dst[i], end, len(p.Rebuild) > 0)
-			buf.Release()
+			mem.release()
 			results <- readResult{i, st, err}
 		}()
 	}
@@ -361,7 +419,7 @@ func (r *blobReader) next() error {
 		return w.err
 	}
 	r.left -= int64(len(w.bytes))
-	r.cur = w
+	r.cur, r.taken = w, true
 	return nil
 }
 
@@ -385,11 +443,18 @@ func (r *blobReader) WriteTo(w io.Writer) (total int64, err error) {
 	}
 }
 
+// release gives the current window back.
 func (r *blobReader) release() {
-	if r.cur.buf != nil {
-		r.cur.buf.Release()
+	if !r.taken {
+		return
 	}
-	r.cur = window{}
+	r.cur.mem.release()
+	r.cur, r.taken = window{}, false
+	r.held.Add(-1)
+	select {
+	case r.freed <- struct{}{}:
+	default: // it has not looked since the last one
+	}
 }
 
 // Close ends the reading.
@@ -397,9 +462,7 @@ func (r *blobReader) Close() error {
 	r.cancel()
 	r.release()
 	for w := range r.windows {
-		if w.buf != nil {
-			w.buf.Release()
-		}
+		w.mem.release()
 	}
 	return nil
 }

@@ -563,3 +563,10 @@ func (b *breaking) Read(p []byte) (int, error) {
 func futureClock() *timestamp.Clock {
 	return timestamp.NewClock(timestamp.NewWriter(), func() time.Time { return time.Now().Add(time.Hour) })
 }
+
+// lent is how much memory is lent to requests.
+func (s *Service) lent() int64 {
+	a, _ := s.stripes.Usage()
+	b, _ := s.windows.Usage()
+	return a + b
+}

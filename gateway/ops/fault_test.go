@@ -237,7 +237,7 @@ func TestTooFewFragments(t *testing.T) {
 				c.all(nil, nil)
 				bad := slices.DeleteFunc(blobs.list(), func(id blob.ID) bool { return slices.Contains(good, id) })
 				eventually(t, "no fragment is left", func() bool { return c.fragments(s, co, "o", bad...) == 0 })
-				eventually(t, "all memory is given back", func() bool { lent, _ := s.stripes.Usage(); return lent == 0 })
+				eventually(t, "all memory is given back", func() bool { return s.lent() == 0 })
 			}
 		}
 	}
@@ -303,7 +303,7 @@ func TestCorruptFragments(t *testing.T) {
 				})
 			}
 			c.all(nil, nil)
-			eventually(t, "all memory is given back", func() bool { lent, _ := s.stripes.Usage(); return lent == 0 })
+			eventually(t, "all memory is given back", func() bool { return s.lent() == 0 })
 		})
 	}
 }
@@ -392,7 +392,7 @@ func TestHungDevices(t *testing.T) {
 				c.all(nil, nil)
 				time.Sleep(5 * time.Minute) // what nobody waits for ends on its own
 				synctest.Wait()
-				if lent, _ := s.stripes.Usage(); lent != 0 {
+				if lent := s.lent(); lent != 0 {
 					t.Errorf("%d bytes of the pool are still lent", lent)
 				}
 			})
@@ -439,7 +439,7 @@ func TestDevicesThatStall(t *testing.T) {
 		wantBytes(t, s, co, "o", body)
 		time.Sleep(2 * commitTime)
 		synctest.Wait()
-		if lent, _ := s.stripes.Usage(); lent != 0 {
+		if lent := s.lent(); lent != 0 {
 			t.Errorf("%d bytes of the pool are still lent", lent)
 		}
 	})
@@ -474,7 +474,7 @@ func TestReadThatStalls(t *testing.T) {
 		c.all(nil, nil)
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		if lent, _ := s.stripes.Usage(); lent != 0 {
+		if lent := s.lent(); lent != 0 {
 			t.Errorf("%d bytes of the pool are still lent", lent)
 		}
 	})
@@ -508,7 +508,7 @@ func TestCanceledPut(t *testing.T) {
 			}
 		}
 		synctest.Wait()
-		if lent, _ := s.stripes.Usage(); lent != 0 {
+		if lent := s.lent(); lent != 0 {
 			t.Errorf("%d bytes of the pool are still lent", lent)
 		}
 	})

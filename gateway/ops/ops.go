@@ -90,8 +90,9 @@ type Config struct {
 	// BlockSize is the length of an erasure-coding block of new blobs. Default
 	// erasure.DefaultBlockSize.
 	BlockSize int
-	// MemoryBytes bounds the stripes in flight of all requests together. Default
-	// 32 MiB; requests beyond it wait.
+	// MemoryBytes bounds the stripes in flight of all requests together, half of it
+	// for what is written and half for what is read. Default 32 MiB. Beyond it
+	// uploads wait, and downloads go on in small steps.
 	MemoryBytes int64
 	// HedgeAfter is how long a read waits for a device before it asks another
 	// one as well. Default 100 ms.

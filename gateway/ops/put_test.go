@@ -74,7 +74,7 @@ func TestPutGet(t *testing.T) {
 						}
 					}
 				}
-				if lent, _ := s.stripes.Usage(); lent != 0 {
+				if lent := s.lent(); lent != 0 {
 					t.Errorf("%d bytes of the pool are still lent", lent)
 				}
 			})
@@ -123,7 +123,7 @@ func TestReaders(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.Close()
-	eventually(t, "all memory is given back", func() bool { lent, _ := s.stripes.Usage(); return lent == 0 })
+	eventually(t, "all memory is given back", func() bool { return s.lent() == 0 })
 	for _, bad := range [][2]int64{{-1, 1}, {0, -1}, {0, int64(len(body)) + 1}, {int64(len(body)), 1}, {1<<63 - 1, 1}, {1, 1<<63 - 1}} {
 		_, err := h.Range(t.Context(), bad[0], bad[1])
 		wantKind(t, err, errs.BadRange)
@@ -219,7 +219,7 @@ func TestPutRefused(t *testing.T) {
 							t.Error("no blob was begun: the test is of no use")
 						}
 						eventually(t, "no fragment is left", func() bool { return c.fragments(s, co, "o", blobs.list()...) == 0 })
-						eventually(t, "all memory is given back", func() bool { lent, _ := s.stripes.Usage(); return lent == 0 })
+						eventually(t, "all memory is given back", func() bool { return s.lent() == 0 })
 					})
 				}
 			}

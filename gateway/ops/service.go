@@ -26,7 +26,8 @@ type Service struct {
 	clock    *timestamp.Clock
 	log      *slog.Logger
 	proposer register.Proposer
-	stripes  *erasure.Pool
+	stripes  *erasure.Pool // of what is being written
+	windows  *erasure.Pool // of what is being read
 
 	codesMu sync.Mutex
 	codes   map[policy.Spec]*erasure.Code // by what blobs need, few
@@ -47,7 +48,8 @@ func New(cfg Config) *Service {
 	return &Service{
 		cfg: cfg, cluster: cfg.Cluster, secret: cfg.Secret, clock: cfg.Clock, log: cfg.Log,
 		proposer: register.Proposer{Clock: cfg.Clock, HedgeAfter: cfg.HedgeAfter},
-		stripes:  erasure.NewPool(cfg.MemoryBytes),
+		stripes:  erasure.NewPool(cfg.MemoryBytes / 2),
+		windows:  erasure.NewPool(cfg.MemoryBytes / 2),
 		codes:    make(map[policy.Spec]*erasure.Code),
 	}
 }
