@@ -385,16 +385,27 @@ func (v *Volume) reap() error {
 	if len(freed) == 0 {
 		return nil
 	}
+	var free [lanes][]string
 	for _, s := range freed {
-		if err := v.recycle(s); err != nil {
+		name, err := v.recycle(s, len(free[s.lane]))
+		if err != nil {
 			return v.fail(err)
 		}
+		if name != "" {
+			free[s.lane] = append(free[s.lane], name)
+		}
 	}
-	// INVARIANT: a segment is in the table until it is durably gone. If it could
-	// come back after a crash, tombs for its entries must not be dropped.
+	// INVARIANT: a segment is in the table, and its file not used again, until it is
+	// durably gone. If it could come back after a crash, tombs for its entries must
+	// not be dropped, and its first block must be its own.
 	if err := vfs.SyncDir(v.cfg.FS, v.path("log")); err != nil {
 		return v.fail(err)
 	}
+	v.freeMu.Lock()
+	for l := range free {
+		v.free[l] = append(v.free[l], free[l]...)
+	}
+	v.freeMu.Unlock()
 	v.applyMu.Lock()
 	defer v.applyMu.Unlock()
 	for _, s := range freed {
@@ -406,21 +417,19 @@ func (v *Volume) reap() error {
 	return nil
 }
 
-// recycle keeps a segment's file for reuse, or removes it. Overwriting a file that
-// was written before costs a third less per sync than a fresh one, since the file
-// system's journal has nothing to say about it.
-func (v *Volume) recycle(s *segment) error {
+// recycle keeps a segment's file for reuse, or removes it. It returns the file's
+// new name, "" if it was removed; pending is how many such names are not in v.free
+// yet. Overwriting a file that was written before costs a third less per sync than a
+// fresh one, since the file system's journal has nothing to say about it.
+func (v *Volume) recycle(s *segment, pending int) (string, error) {
 	v.freeMu.Lock()
-	defer v.freeMu.Unlock()
-	if len(v.free[s.lane]) >= maxFreeFiles || v.space.tight() {
-		return v.cfg.FS.Remove(s.path)
+	full := len(v.free[s.lane])+pending >= maxFreeFiles
+	v.freeMu.Unlock()
+	if full || v.space.tight() {
+		return "", v.cfg.FS.Remove(s.path)
 	}
 	name := v.path("log", freeName(s.lane, s.id))
-	if err := v.cfg.FS.Rename(s.path, name); err != nil {
-		return err
-	}
-	v.free[s.lane] = append(v.free[s.lane], name)
-	return nil
+	return name, v.cfg.FS.Rename(s.path, name)
 }
 
 // pacer holds work to a rate.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"ringfort/internal/errs"
+	"ringfort/internal/vfs/faultfs"
 )
 
 // fill puts n entries of size bytes, and then one of another key so that their
@@ -322,5 +323,119 @@ func TestRecycling(t *testing.T) {
 	}
 	if err := v.Close(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// retire fills segments of a lane and empties them, so that all that is left is for
+// the next CompactOnce to free their files.
+func retire(t *testing.T, v *Volume, lane Lane) {
+	t.Helper()
+	vals := fill(t, v, lane, 150, 4000)
+	for i := range vals {
+		remove(t, v, lane, i, vals[i])
+	}
+	for _, s := range v.sealed(lane) {
+		if err := v.rewrite(context.Background(), s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := v.db.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	if err := v.noteFlushed(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// mustBeSound opens what a power cut has left, and finds no damage.
+func mustBeSound(t *testing.T, mem *faultfs.Mem, cfg Config) {
+	t.Helper()
+	cfg.FS = mem.Crash(nil)
+	v := open(t, cfg)
+	if f := v.Findings(); len(f) > 0 {
+		t.Error(f)
+	}
+	if err := v.Verify(context.Background(), func(f Finding) { t.Error(f) }); err != nil {
+		t.Error(err)
+	}
+	if err := v.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// A freed segment whose removal is not durable yet may come back with a power cut:
+// its file is not overwritten before.
+func TestRecyclingWaitsForRemoval(t *testing.T) {
+	v, fs, mem, cfg := faulty(t, func(c *Config) { c.DisableCompaction = true })
+	retire(t, v, Bulk)
+	release := fs.Hang(faultfs.IsKind("/vol/log", faultfs.SyncDir))
+	reaped, rolled := make(chan error), make(chan error)
+	go func() {
+		_, err := v.CompactOnce(context.Background())
+		reaped <- err
+	}()
+	wait := func(n int) {
+		for fs.Hanging() < n {
+			time.Sleep(time.Millisecond)
+		}
+	}
+	wait(1)
+	go func() {
+		var err error
+		for i := 0; i < 100 && err == nil; i++ { // enough to begin a segment
+			err = put(v, Bulk, fmt.Sprintf("more%d", i), "head", make([]byte, 4000))
+		}
+		rolled <- err
+	}()
+	wait(2)
+	mustBeSound(t, mem, cfg)
+	release()
+	for _, c := range []chan error{reaped, rolled} {
+		if err := <-c; err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := v.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// The same when the process dies before the removal is durable, and the power goes
+// during the opening that follows.
+func TestRecyclingAfterKill(t *testing.T) {
+	for n := 1; n <= 2; n++ {
+		v, fs, mem, cfg := faulty(t, func(c *Config) { c.DisableCompaction = true })
+		retire(t, v, Meta)
+		fs.Fail(faultfs.EIO, faultfs.IsKind("/vol/log", faultfs.SyncDir))
+		if _, err := v.CompactOnce(context.Background()); err == nil {
+			t.Fatal("nothing was freed")
+		}
+		v.Close()
+		fs = faultfs.Wrap(mem)
+		cfg.FS = fs
+		seen := 0
+		isDir := faultfs.IsKind("/vol/log", faultfs.SyncDir)
+		release := fs.Hang(func(o faultfs.Op) bool {
+			if isDir(o) {
+				seen++
+			}
+			return isDir(o) && seen == n
+		})
+		opened := make(chan error, 1)
+		go func() {
+			v, err := Open(context.Background(), cfg)
+			if err == nil {
+				err = v.Close()
+			}
+			opened <- err
+		}()
+		for fs.Hanging() == 0 && len(opened) == 0 {
+			time.Sleep(time.Millisecond)
+		}
+		mustBeSound(t, mem, cfg)
+		release()
+		if err := <-opened; err != nil {
+			t.Fatal(err)
+		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"slices"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -128,6 +129,10 @@ func (v *Volume) listSegments() error {
 		return nil
 	})
 	v.lastSegment.Store(uint32(last))
+	if err == nil && slices.ContainsFunc(v.free[:], func(f []string) bool { return len(f) > 0 }) {
+		// A process that was killed may have left the renames to the page cache: see reap.
+		err = ioError("volume.Open", vfs.SyncDir(v.cfg.FS, v.path("log")))
+	}
 	return err
 }
 

@@ -44,18 +44,22 @@ func (c *verifier) segment(ctx context.Context, id SegmentID) error {
 		return nil // compaction was faster
 	}
 	defer c.v.segs.release(s)
+	// INVARIANT: the end is read before the file, its size included, and nothing
+	// behind it is read. What lies before it is in the file by then; what is being
+	// written behind it might otherwise be seen half, or as what a recycled file held
+	// before, and be taken for damage once the end has moved on.
+	end := s.end.Load()
 	sc, err := c.v.openScanner(s)
 	if err != nil {
 		return err
 	}
 	defer sc.close()
+	sc.limit(max(end, segmentHeader))
 	if _, ok, err := sc.info(); err != nil {
 		return err
 	} else if !ok {
 		c.report(Finding{Kind: SegmentHeader, Lane: s.lane, Segment: s.id, To: segmentHeader, What: "found by verify"})
 	}
-	end := s.end.Load()
-	sc.limit(end)
 	for off := int64(segmentHeader); off < end; {
 		h, ops, blobs, ok, err := sc.frame(off)
 		if err != nil {
