@@ -93,7 +93,7 @@ func (u *Users) Lookup(ctx context.Context, accessKey string) (auth.Identity, er
 		return c.id, c.err
 	}
 	until := time.Now().Add(cacheTime)
-	user, err := u.load(ctx, accessKey)
+	user, _, err := u.load(ctx, accessKey)
 	switch {
 	case errs.Is(err, errs.NotFound) || errs.Is(err, errs.NoBucket):
 		c = cached{err: auth.Unknown(accessKey), until: until}
@@ -114,30 +114,31 @@ func (u *Users) Lookup(ctx context.Context, accessKey string) (auth.Identity, er
 	return c.id, c.err
 }
 
-func (u *Users) load(ctx context.Context, accessKey string) (*User, error) {
+// load reads a user, and the ETag that tells it from what others may write.
+func (u *Users) load(ctx context.Context, accessKey string) (*User, string, error) {
 	c, err := u.store.Container(ctx, Account, containerName)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	h, err := u.store.Open(ctx, c, accessKey)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	defer h.Close()
 	r, err := h.Range(ctx, 0, h.Object.Size)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	defer r.Close()
 	b, err := io.ReadAll(io.LimitReader(r, 64<<10))
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	var user User
 	if err := json.Unmarshal(b, &user); err != nil {
-		return nil, errs.Wrap("users.load", errs.Corrupt, err)
+		return nil, "", errs.Wrap("users.load", errs.Corrupt, err)
 	}
-	return &user, nil
+	return &user, h.Object.ETag, nil
 }
 
 var (
@@ -199,7 +200,7 @@ func (u *Users) forget(accessKey string) {
 
 // SetEnabled switches an access key on or off.
 func (u *Users) SetEnabled(ctx context.Context, accessKey string, on bool) (*User, error) {
-	user, err := u.find(ctx, accessKey)
+	user, etag, err := u.find(ctx, accessKey)
 	if err != nil {
 		return nil, err
 	}
@@ -209,8 +210,11 @@ func (u *Users) SetEnabled(ctx context.Context, accessKey string, on bool) (*Use
 	}
 	user.Enabled = on
 	return user, u.save(ctx, c, user, func(cur *catalog.Object) error {
-		if cur == nil {
+		switch {
+		case cur == nil:
 			return noUser(accessKey)
+		case cur.ETag != etag:
+			return errs.New("users.SetEnabled", errs.Conflict, "access key %s was changed by another request", accessKey)
 		}
 		return nil
 	})
@@ -218,7 +222,7 @@ func (u *Users) SetEnabled(ctx context.Context, accessKey string, on bool) (*Use
 
 // Remove deletes an access key. What its account holds stays.
 func (u *Users) Remove(ctx context.Context, accessKey string) error {
-	if _, err := u.find(ctx, accessKey); err != nil {
+	if _, _, err := u.find(ctx, accessKey); err != nil {
 		return err
 	}
 	c, err := u.store.Container(ctx, Account, containerName)
@@ -229,15 +233,15 @@ func (u *Users) Remove(ctx context.Context, accessKey string) error {
 	return u.store.Delete(ctx, c, accessKey, nil)
 }
 
-func (u *Users) find(ctx context.Context, accessKey string) (*User, error) {
+func (u *Users) find(ctx context.Context, accessKey string) (*User, string, error) {
 	if accessKey == u.root.AccessKey {
-		return nil, errs.New("users", errs.Invalid, "access key %s is the root identity's, which is set where the server is started", accessKey)
+		return nil, "", errs.New("users", errs.Invalid, "access key %s is the root identity's, which is set where the server is started", accessKey)
 	}
-	user, err := u.load(ctx, accessKey)
+	user, etag, err := u.load(ctx, accessKey)
 	if errs.Is(err, errs.NotFound) || errs.Is(err, errs.NoBucket) {
-		return nil, noUser(accessKey)
+		return nil, "", noUser(accessKey)
 	}
-	return user, err
+	return user, etag, err
 }
 
 func noUser(accessKey string) error {
@@ -261,7 +265,7 @@ func (u *Users) List(ctx context.Context) ([]User, error) {
 		}
 		for _, item := range page.Items {
 			marker = item.Name
-			user, err := u.load(ctx, item.Name)
+			user, _, err := u.load(ctx, item.Name)
 			if errs.Is(err, errs.NotFound) {
 				continue
 			}
