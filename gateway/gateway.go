@@ -6,12 +6,15 @@
 //
 // # Which protocol
 //
-// A request is Swift's when its path begins with /v1 or another one-digit version
-// (no bucket has a name of two letters), or when it is /auth/…, /info, /healthcheck or /crossdomain.xml and
-// carries no S3 signature. Everything else is S3's.
+// A request is Swift's when it carries no S3 signature and its path begins with /v1
+// or another one-digit version (no bucket has a name of two letters) or with
+// /auth/v1, or is /info, /healthcheck or /crossdomain.xml. Everything else is S3's:
+// with a signature also what looks like Swift, since the key of a virtual-hosted
+// bucket may begin in any way.
 package gateway
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -65,7 +68,7 @@ func New(cfg Config) *Handler {
 	h := &Handler{cfg: cfg}
 	// Paths are the protocols' own: nothing may clean or decode them.
 	r := mux.NewRouter().SkipClean(true).UseEncodedPath()
-	r.MatcherFunc(versioned).Handler(cfg.Swift)
+	r.MatcherFunc(versioned).MatcherFunc(unsigned).Handler(cfg.Swift)
 	for _, path := range []string{"/auth/v1.0", "/info", "/healthcheck", "/crossdomain.xml"} {
 		r.Path(path).MatcherFunc(unsigned).Handler(cfg.Swift)
 	}
@@ -99,7 +102,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer h.running.Add(-1)
 	if h.running.Add(1) > int64(h.cfg.MaxRequests) {
 		h.refused.Add(1)
-		refuse(w, r)
+		h.refuse(w, r)
 		return
 	}
 	continueEmpty(w, r)
@@ -116,18 +119,20 @@ func continueEmpty(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// Running and Refused are how many requests are under way, and how many were
-// refused since the start.
+// Running is how many requests are under way.
 func (h *Handler) Running() int64 { return max(h.running.Load(), 0) }
 
-// Refused is how many requests were refused because too many were under way.
+// Refused is how many requests were refused since the start because too many were
+// under way.
 func (h *Handler) Refused() int64 { return h.refused.Load() }
 
-// refuse answers in words that clients of both protocols take as "try again".
-func refuse(w http.ResponseWriter, r *http.Request) {
+// refuse answers in words that clients of the request's protocol take as "try
+// again".
+func (h *Handler) refuse(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Retry-After", "1")
 	w.Header().Set("Connection", "close") // its body is not read
-	if strings.HasPrefix(r.URL.Path, "/v1/") {
+	var m mux.RouteMatch
+	if h.router.Match(r, &m) && m.MatchErr == nil { // only Swift has routes
 		http.Error(w, "Too many requests are under way.", http.StatusServiceUnavailable)
 		return
 	}
@@ -157,13 +162,18 @@ func NewServer(h *Handler, base context.Context) *Server {
 }
 
 // lineLog passes on what net/http has to say, at debug: it is mostly about
-// clients that went away.
+// clients that went away. A handler's panic is a bug, and an error.
 type lineLog struct{ log *slog.Logger }
 
 func (l lineLog) Write(p []byte) (int, error) {
-	if l.log != nil {
-		l.log.Debug("http", "message", strings.TrimSpace(string(p)))
+	if l.log == nil {
+		return len(p), nil
 	}
+	level := slog.LevelDebug
+	if bytes.HasPrefix(p, []byte("http: panic serving")) { // there is no other sign of it
+		level = slog.LevelError
+	}
+	l.log.Log(context.Background(), level, "http", "message", strings.TrimSpace(string(p)))
 	return len(p), nil
 }
 
