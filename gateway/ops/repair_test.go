@@ -58,12 +58,12 @@ func TestDeliver(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			st, err := k.place.Devices[0].Node.Read(t.Context(), k.target(&k.place.Devices[0]), peer.Objects, k.hash, false)
-			if err != nil || st.Record == nil {
-				t.Fatalf("%+v, %v", st, err)
+			r, err := s.proposer.Read(t.Context(), k.quorum, false)
+			if err != nil || r == nil {
+				t.Fatalf("%+v, %v", r, err)
 			}
 			for range 2 { // again does no harm
-				if err := other.Deliver(t.Context(), peer.Objects, k.hash, st.Record.Value); err != nil {
+				if err := other.Deliver(t.Context(), peer.Objects, k.hash, r.Value); err != nil {
 					t.Fatal(err)
 				}
 			}
