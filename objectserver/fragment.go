@@ -354,16 +354,32 @@ func fragmentAt(it *volume.Iter) (f Fragment, err error) {
 	}, nil
 }
 
-// Reconcile deletes files of fragments that have no index entry and were begun
-// before a time: what a crash left between the file and its entry. It returns how
-// many it deleted.
+// strayAge is how long a file has to be seen without an index entry: a commit
+// writes the entry within seconds of the file, however old the upload is.
+const strayAge = 30 * time.Minute
+
+// Reconcile deletes files of fragments that were begun before a time and have no
+// index entry, now and when an earlier call looked, strayAge ago or more: what a
+// crash left between the file and its entry. It returns how many it deleted.
 func (s *Server) Reconcile(ctx context.Context, before time.Time) (n int, err error) {
+	s.strayMu.Lock()
+	defer s.strayMu.Unlock()
+	now := s.cfg.Now()
+	seen := make(map[fragfile.Name]time.Time)
 	err = s.files.Walk(ctx, 0, func(name fragfile.Name) error {
 		if !name.Blob.Group.Time().Before(before) {
 			return nil
 		}
 		if known, err := s.vol.Has(spaceFragments, fragmentKey(name)); err != nil || known {
 			return err
+		}
+		first, again := s.strays[name]
+		if !again || now.Sub(first) < strayAge {
+			if !again {
+				first = now
+			}
+			seen[name] = first
+			return nil
 		}
 		err := s.files.Remove(name)
 		if errs.Is(err, errs.NotFound) {
@@ -372,5 +388,6 @@ func (s *Server) Reconcile(ctx context.Context, before time.Time) (n int, err er
 		n++
 		return err
 	}, nil)
+	s.strays = seen
 	return n, err
 }

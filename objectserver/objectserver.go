@@ -32,6 +32,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"log/slog"
+	"sync"
 	"time"
 
 	"ringfort/internal/erasure"
@@ -93,6 +94,10 @@ type Server struct {
 	vol   *volume.Volume
 	files *fragfile.Store
 	*register.Acceptor
+
+	strayMu sync.Mutex // guards strays, and one Reconcile at a time
+	// strays are files that had no index entry when Reconcile looked, and since when.
+	strays map[fragfile.Name]time.Time
 }
 
 // Open opens the service on an open volume.

@@ -473,3 +473,25 @@ func TestRegisterSurvives(t *testing.T) {
 		t.Errorf("%+v, %v", st, err)
 	}
 }
+
+// A file without an index entry goes only when it has been seen so for a while: it
+// may be a part of an old upload whose entry is about to be written.
+func TestReconcileWaits(t *testing.T) {
+	d := newDevice(t)
+	name := fragfile.Name{Owner: keyhash.Hash{7}, Blob: blob.ID{Group: d.clock.Now(), Part: 1, Attempt: 2}}
+	w, err := d.s.files.Create(context.Background(), fragfile.Header{Name: name, K: 1, M: 0, BlockSize: 4096, Size: 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Write(make([]byte, 10))
+	if err := w.Commit(context.Background(), 10); err != nil {
+		t.Fatal(err)
+	}
+	later := time.Now().Add(time.Hour)
+	for i, want := range []int{0, 0, 1, 0} {
+		if n, err := d.s.Reconcile(context.Background(), later); err != nil || n != want {
+			t.Errorf("call %d deleted %d files, want %d: %v", i, n, want, err)
+		}
+		d.now = d.now.Add(strayAge * 2 / 3)
+	}
+}

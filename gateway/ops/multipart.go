@@ -21,7 +21,6 @@ import (
 	"ringfort/internal/peer"
 	"ringfort/internal/register"
 	"ringfort/internal/timestamp"
-	"ringfort/internal/wire"
 )
 
 // The rows of an upload and of its parts. Names hold no NUL.
@@ -232,9 +231,8 @@ func (s *Service) enterPart(ctx context.Context, u *Upload, part *catalog.Part) 
 func begun(st *catalog.Upload) bool { return st.ETag != "" }
 
 func (s *Service) dropPart(ctx context.Context, u *Upload, row catalog.Row) {
-	r := wire.NewReader(row.Value)
-	part := catalog.ReadPart(&r)
-	if r.Err() == nil {
+	part, err := catalog.DecodePart(row.Value)
+	if err == nil {
 		s.dropParts(ctx, u, []catalog.Part{part})
 	}
 }
@@ -264,9 +262,7 @@ func (s *Service) ListParts(ctx context.Context, u *Upload, after, limit int) ([
 	}
 	parts := make([]catalog.Part, len(rows))
 	for i, row := range rows {
-		r := wire.NewReader(row.Value)
-		parts[i] = catalog.ReadPart(&r)
-		if err := r.Done(); err != nil {
+		if parts[i], err = catalog.DecodePart(row.Value); err != nil {
 			return nil, false, err
 		}
 	}
@@ -470,6 +466,7 @@ func (m *making) object(parts []catalog.Part) (*catalog.Object, error) {
 		case o.Coding != p.Coding:
 			return nil, errs.New("ops.CompleteUpload", errs.Invalid, "part %d was cut into blocks of another size than those before it: upload it again", p.Number)
 		}
+		o.Missing |= p.Missing // of which part, the list says
 		e := catalog.ManifestEntry{End: o.Size, Size: p.Size, Attempt: p.Attempt, Number: uint32(p.Number), Missing: p.Missing, Checksum: p.Checksum}
 		raw, err := hex.DecodeString(p.ETag)
 		if err != nil || len(raw) != md5.Size {
@@ -615,7 +612,8 @@ func (m *making) storeList(ctx context.Context, o *catalog.Object) (*stored, err
 		st.drop(ctx)
 		return nil, errs.New("ops.CompleteUpload", errs.Invalid, "the parts were cut into blocks of another size than they would be now: upload them again")
 	}
-	o.Layout, o.Coding, o.Missing = catalog.PagedManifest, st.coding, st.missing
+	o.Layout, o.Coding = catalog.PagedManifest, st.coding
+	o.Missing |= st.missing
 	return st, nil
 }
 
@@ -711,8 +709,7 @@ func unusedParts(rows []catalog.Row, used map[uint64]bool) (unused []catalog.Par
 		return nil
 	}
 	for _, row := range rows {
-		r := wire.NewReader(row.Value)
-		if p := catalog.ReadPart(&r); r.Err() == nil && !used[p.Attempt] {
+		if p, err := catalog.DecodePart(row.Value); err == nil && !used[p.Attempt] {
 			unused = append(unused, p)
 		}
 	}

@@ -33,6 +33,7 @@ const (
 	tagBucketOwner  tag = 0x51
 	tagRowValue     tag = 0x61
 	tagContainerRow tag = 0x71
+	tagPart         tag = 0x81
 )
 
 // IsUpload reports whether an encoded value is an Upload: objects and uploads

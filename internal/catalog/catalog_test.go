@@ -50,9 +50,8 @@ func TestRoundTrips(t *testing.T) {
 		t.Errorf("container row: %+v, %v", got, err)
 	}
 	p := Part{Number: 10000, Attempt: 1 << 60, Size: 5 << 20, ETag: strings.Repeat("AB", 16), Checksum: "AAAAAA==", Modified: 3, Missing: 1, Coding: Coding{2, 2, 4096}}
-	pr := wire.NewReader(p.AppendTo(nil))
-	if got := ReadPart(&pr); pr.Done() != nil || got != p {
-		t.Errorf("part: %+v, %v", got, pr.Done())
+	if got, err := DecodePart(p.AppendTo(nil)); err != nil || got != p {
+		t.Errorf("part: %+v, %v", got, err)
 	}
 	for _, row := range []Row{
 		{Name: "n", Ballot: timestamp.T{Micros: 1}, TS: timestamp.T{Micros: 1}, Bytes: 5, Value: []byte("v")},
@@ -90,6 +89,7 @@ func FuzzDecode(f *testing.F) {
 		DecodeRowValue(b)
 		DecodeContainerRow(b)
 		DecodeUpload(b)
+		DecodePart(b)
 	})
 }
 

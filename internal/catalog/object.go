@@ -49,7 +49,8 @@ type Object struct {
 	Attempt uint64
 
 	// Missing has a bit for each fragment that was not synced when the record was
-	// written: what the healer has to make up for.
+	// written: what the healer has to make up for. With parts it is the union of
+	// theirs and the manifest's; which part it is, the manifest's entries say.
 	Missing uint16
 	// PartCount is the number of parts of a multipart object, else 0.
 	PartCount int
@@ -121,6 +122,7 @@ func DecodeObject(b []byte) (*Object, error) {
 
 // AppendTo appends p's encoding.
 func (p *Part) AppendTo(b []byte) []byte {
+	b = append(b, byte(tagPart))
 	b = binary.AppendUvarint(b, uint64(p.Number))
 	b = binary.AppendUvarint(b, p.Attempt)
 	b = binary.AppendUvarint(b, uint64(p.Size))
@@ -132,13 +134,19 @@ func (p *Part) AppendTo(b []byte) []byte {
 	return binary.AppendUvarint(b, uint64(p.Coding.BlockSize))
 }
 
-// ReadPart reads what AppendTo wrote.
-func ReadPart(r *wire.Reader) Part {
-	return Part{
+// DecodePart reads what AppendTo wrote.
+func DecodePart(b []byte) (Part, error) {
+	const op = "catalog.DecodePart"
+	r := wire.NewReader(b)
+	if err := checkTag(&r, tagPart, op); err != nil {
+		return Part{}, err
+	}
+	p := Part{
 		Number: int(r.Uvarint()), Attempt: r.Uvarint(), Size: int64(r.Uvarint()),
-		ETag: readETag(r), Checksum: r.String(), Modified: int64(r.Uvarint()),
+		ETag: readETag(&r), Checksum: r.String(), Modified: int64(r.Uvarint()),
 		Missing: uint16(r.Uvarint()), Coding: Coding{K: r.Byte(), M: r.Byte(), BlockSize: uint32(r.Uvarint())},
 	}
+	return p, done(&r, op)
 }
 
 // An ETag is mostly an MD5: 16 bytes behind a 0 byte. Any other is a 1 byte and

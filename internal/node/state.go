@@ -133,7 +133,7 @@ var keyRings = []byte("rings")
 func sameRings(dir string, rings *Rings) error {
 	now := map[string]string{"account": ringName(rings.Account), "container": ringName(rings.Container)}
 	for _, p := range rings.Policies {
-		now["policy "+p.Name] = ringName(p.Ring)
+		now["policy "+p.Name] = fmt.Sprintf("%s, index %d, %v", ringName(p.Ring), p.Index, p.Spec)
 	}
 	db, err := openState(dir)
 	if err != nil {

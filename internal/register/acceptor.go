@@ -233,6 +233,8 @@ func checkRecord(r *Record) error {
 	switch {
 	case r == nil || r.Ballot.IsZero() || r.TS.IsZero():
 		return errs.New(op, errs.Invalid, "record without ballot or timestamp")
+	case !r.Ballot.Valid() || !r.TS.Valid():
+		return errs.New(op, errs.Invalid, "a timestamp beyond all clocks: nothing could be written above it")
 	case len(r.Chain) > MaxChain:
 		return errs.New(op, errs.Invalid, "chain of %d operations", len(r.Chain))
 	case r.DataLen < 0 || r.DataLen > maxDataBytes:
@@ -247,6 +249,9 @@ func checkRecord(r *Record) error {
 // With sweep not zero, records that name that group are refused from now on; a
 // device whose own record names it refuses the promise instead.
 func (a *Acceptor) Prepare(ctx context.Context, key keyhash.Hash, ballot, sweep timestamp.T) (Answer, error) {
+	if !ballot.Valid() {
+		return Answer{}, errs.New("register.Prepare", errs.Invalid, "a ballot beyond all clocks: nothing could be written above it")
+	}
 	unlock, err := a.locks.lock(ctx, key)
 	if err != nil {
 		return Answer{}, err

@@ -61,6 +61,13 @@ func sign(less bool) int {
 // Less reports whether t is before u.
 func (t T) Less(u T) bool { return t.Compare(u) < 0 }
 
+// MaxMicros bounds the wall clock part: 146,000 years. Anything later is a fault,
+// and would leave no room above it.
+const MaxMicros = 1<<62 - 1
+
+// Valid reports whether t may be taken from a peer or a disk.
+func (t T) Valid() bool { return t.Micros <= MaxMicros }
+
 // IsZero reports whether t is the zero T.
 func (t T) IsZero() bool { return t == T{} }
 
@@ -139,7 +146,7 @@ func (c *Clock) Writer() uint64 { return c.writer }
 
 // Now returns a T at the wall clock, after every earlier T of Now on this clock.
 func (c *Clock) Now() T {
-	micros := uint64(c.now().UnixMicro())
+	micros := uint64(max(c.now().UnixMicro(), 0))
 	for {
 		last := c.last.Load()
 		if micros <= last {

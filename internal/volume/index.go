@@ -245,7 +245,7 @@ func (v *Volume) openIndex(dir string, mustExist bool) error {
 		Comparer:                    pebble.DefaultComparer,
 		DisableWAL:                  true,
 		ErrorIfNotExists:            mustExist,
-		FormatMajorVersion:          pebble.FormatNewest,
+		FormatMajorVersion:          pebble.FormatValueSeparation, // named: a newer library must not raise it unasked
 		Logger:                      indexLogger{v},
 		MemTableSize:                uint64(v.cfg.MemTableBytes),
 		MemTableStopWritesThreshold: 4,
