@@ -20,6 +20,7 @@ import (
 	"ringfort/internal/timestamp"
 	"ringfort/internal/vfs/faultfs"
 	"ringfort/internal/volume"
+	"ringfort/objectserver/fragfile"
 )
 
 const testPackMax = 8 << 10

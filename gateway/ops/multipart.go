@@ -74,7 +74,7 @@ func (s *Service) CreateUpload(ctx context.Context, u *Upload) error {
 		return err
 	}
 	state := &catalog.Upload{
-		State: catalog.UploadOpen, Account: u.Container.Account, Container: u.Container.Name, Incarnation: u.Container.Incarnation,
+		State: catalog.UploadOpen, ID: u.group(), Account: u.Container.Account, Container: u.Container.Name, Incarnation: u.Container.Incarnation,
 		Name: u.Name, Initiated: u.Initiated.UnixMicro(), ContentType: u.ContentType, Meta: u.Meta,
 	}
 	rec := register.Record{Epoch: k.place.Epoch, Value: state.AppendTo(nil)}

@@ -41,7 +41,7 @@ func TestRoundTrips(t *testing.T) {
 	if got, err := DecodeRowValue(v.AppendTo(nil)); err != nil || !reflect.DeepEqual(got, v) {
 		t.Errorf("row value: %+v, %v", got, err)
 	}
-	u := Upload{UploadCompleting, "main", "photos", Incarnation{2}, "n", 5, "a/b", Pairs{{"k", "v"}}, timestamp.T{Micros: 8}, "e", 9}
+	u := Upload{UploadCompleting, timestamp.T{Micros: 77}, "main", "photos", Incarnation{2}, "n", 5, "a/b", Pairs{{"k", "v"}}, timestamp.T{Micros: 8}, "e", 9}
 	if got, err := DecodeUpload(u.AppendTo(nil)); err != nil || !reflect.DeepEqual(*got, u) {
 		t.Errorf("upload: %+v, %v", got, err)
 	}

@@ -24,7 +24,8 @@ const (
 // Upload is the value of a multipart upload's register.
 type Upload struct {
 	State       UploadState
-	Account     string // owner of the container
+	ID          timestamp.T // the group of its parts' blobs; its hexadecimal form is the upload's id
+	Account     string      // owner of the container
 	Container   string
 	Incarnation Incarnation
 	Name        string
@@ -43,6 +44,7 @@ type Upload struct {
 // AppendTo appends u's encoding.
 func (u *Upload) AppendTo(b []byte) []byte {
 	b = append(b, byte(tagUpload), byte(u.State))
+	b = u.ID.AppendTo(b)
 	b = wire.AppendString(b, u.Account)
 	b = wire.AppendString(b, u.Container)
 	b = append(b, u.Incarnation[:]...)
@@ -62,7 +64,7 @@ func DecodeUpload(b []byte) (*Upload, error) {
 	if err := checkTag(&r, tagUpload, op); err != nil {
 		return nil, err
 	}
-	u := &Upload{State: UploadState(r.Byte()), Account: r.String(), Container: r.String()}
+	u := &Upload{State: UploadState(r.Byte()), ID: r.Timestamp(), Account: r.String(), Container: r.String()}
 	copy(u.Incarnation[:], r.Fixed(16))
 	u.Name = r.String()
 	u.Initiated = int64(r.Uvarint())
