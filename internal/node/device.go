@@ -131,15 +131,18 @@ func (d *device) fail(err error, log *slog.Logger) {
 
 // use returns the device's services for one call, which ends with done.
 func (d *device) use() (s *services, done func(), err error) {
+	// Counted before the look, so that who closes the device and finds no call
+	// knows that every later one is refused.
+	if d.calls.Add(1) > maxDeviceCalls {
+		d.calls.Add(-1)
+		return nil, nil, errs.New("node", errs.Busy, "device %v has %d calls under way", d.id, maxDeviceCalls)
+	}
 	d.mu.Lock()
 	s, why := d.running, d.why
 	d.mu.Unlock()
 	if why != "" || s == nil {
+		d.leave()
 		return nil, nil, errs.New("node", errs.Unavailable, "device %v is out of service: %s", d.id, why)
-	}
-	if d.calls.Add(1) > maxDeviceCalls {
-		d.calls.Add(-1)
-		return nil, nil, errs.New("node", errs.Busy, "device %v has %d calls under way", d.id, maxDeviceCalls)
 	}
 	return s, d.leave, nil
 }
@@ -159,10 +162,24 @@ func (d *device) close() error {
 	}
 	s.stop()
 	s.done.Wait()
+	d.waitForCalls()
 	if err := s.volume.Close(); !failed {
 		return err
 	}
 	return nil // it was told when it failed
+}
+
+// closeTime is how long closing a device waits for calls under way. What a hung
+// disk holds up for longer is lost with the process.
+const closeTime = 10 * time.Second
+
+// waitForCalls waits until nobody uses the services; new calls are refused already.
+func (d *device) waitForCalls() {
+	t := time.NewTicker(time.Millisecond)
+	defer t.Stop()
+	for end := time.Now().Add(closeTime); d.calls.Load() > 0 && time.Now().Before(end); {
+		<-t.C
+	}
 }
 
 // status describes the device.

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"io"
+	"sync"
 	"time"
 
 	"ringfort/internal/blob"
@@ -177,8 +178,39 @@ func (l *Local) CreateFragment(ctx context.Context, t peer.Target, h *peer.Fragm
 	if err != nil {
 		return nil, err
 	}
-	defer done()
-	return s.objects.CreateFragment(ctx, h)
+	w, err := s.objects.CreateFragment(ctx, h)
+	if err != nil {
+		done()
+		return nil, err
+	}
+	return &countedWriter{FragmentWriter: w, done: sync.OnceFunc(done)}, nil
+}
+
+// countedWriter and countedReader are calls of their device until they end: its
+// volume is not closed under them.
+type countedWriter struct {
+	peer.FragmentWriter
+	done func()
+}
+
+func (w *countedWriter) Commit(ctx context.Context, size int64) error {
+	defer w.done()
+	return w.FragmentWriter.Commit(ctx, size)
+}
+
+func (w *countedWriter) Abort() {
+	defer w.done()
+	w.FragmentWriter.Abort()
+}
+
+type countedReader struct {
+	io.ReadCloser
+	done func()
+}
+
+func (r *countedReader) Close() error {
+	defer r.done()
+	return r.ReadCloser.Close()
 }
 
 // OpenFragment implements peer.Fragments.
@@ -187,8 +219,12 @@ func (l *Local) OpenFragment(ctx context.Context, t peer.Target, f peer.Fragment
 	if err != nil {
 		return nil, err
 	}
-	defer done()
-	return s.objects.OpenFragment(ctx, f, off, n)
+	r, err := s.objects.OpenFragment(ctx, f, off, n)
+	if err != nil {
+		done()
+		return nil, err
+	}
+	return &countedReader{ReadCloser: r, done: sync.OnceFunc(done)}, nil
 }
 
 // DropBlobs implements peer.Fragments.

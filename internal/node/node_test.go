@@ -16,6 +16,7 @@ import (
 	"ringfort/gateway/auth/users"
 	"ringfort/gateway/s3api/s3test"
 	"ringfort/gateway/swiftapi/swifttest"
+	"ringfort/internal/errs"
 	"ringfort/internal/keyhash"
 	"ringfort/internal/peer"
 	"ringfort/internal/peer/peertest"
@@ -333,5 +334,38 @@ func TestDegradedReads(t *testing.T) {
 		gone.mu.Lock()
 		gone.why = ""
 		gone.mu.Unlock()
+	}
+}
+
+// A device is not closed under a call: a reader that is open at the stop can end.
+func TestCloseWaitsForReaders(t *testing.T) {
+	n := open1(t, testConfig(tempDirs(t, 1)...))
+	o := put(t, n, "closing", "key", strings.Repeat("x", 300_000))
+	if o.Size != 300_000 {
+		t.Fatal(o.Size)
+	}
+	c := bucket(t, n, "closing")
+	h, err := n.Ops.Open(t.Context(), c, "key")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := h.Range(t.Context(), 0, o.Size)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(r, make([]byte, 10)); err != nil {
+		t.Fatal(err)
+	}
+	closed := make(chan error, 1)
+	go func() { closed <- n.Close() }()
+	if b, err := io.ReadAll(r); err != nil || len(b) != 300_000-10 {
+		t.Errorf("read %d bytes while the node was closing: %v", len(b), err)
+	}
+	r.Close()
+	if err := <-closed; err != nil {
+		t.Error(err)
+	}
+	if _, err := n.Ops.Head(t.Context(), c, "key"); !errs.Is(err, errs.Unavailable) {
+		t.Errorf("after the stop: %v", err)
 	}
 }
