@@ -138,7 +138,7 @@ func (v *Volume) stale(p *pendingOp) bool {
 		return p.kind == opDelete && v.kept[p.space]
 	}
 	s := v.segs.get(p.old.Segment)
-	return s == nil || s.rewriting.Load()
+	return s == nil || s.moved.Load()
 }
 
 // resolve brings the Refs of a group up to date, and drops from compaction's

@@ -118,7 +118,7 @@ func (v *Volume) sealed(l Lane) []*segment {
 		all = all[:len(all)-1]
 	}
 	for _, s := range all {
-		if s.id != active && !s.rewriting.Load() && !v.bg.damaged[s.id] {
+		if s.id != active && !s.retired && !v.bg.damaged[s.id] {
 			out = append(out, s)
 		}
 	}
@@ -131,11 +131,16 @@ func (g *spaceGuard) tight() bool {
 }
 
 // rewrite moves what is needed of a segment and retires it.
+//
+// INVARIANT: once a segment is marked as moved from, it stays so, although rewriting
+// it may end early: by then some entries have moved, and a batch that still names
+// their old places must not be believed. A Delete in the log would name the wrong
+// copies, and a Rebuild long after might bring the entry back.
 func (v *Volume) rewrite(ctx context.Context, s *segment) (err error) {
 	v.applyMu.Lock()
 	empty := s.entries == 0 && s.tombs == 0
 	v.applyMu.Unlock()
-	s.rewriting.Store(true)
+	s.moved.Store(true)
 	v.settle()
 	whole := true
 	if !empty {
@@ -144,13 +149,14 @@ func (v *Volume) rewrite(ctx context.Context, s *segment) (err error) {
 			whole, err = c.salvage(ctx)
 		}
 	}
-	if err != nil || !whole {
-		s.rewriting.Store(false)
-		if err == nil {
-			v.bg.damaged[s.id] = true
-		}
-		return err
+	if err != nil {
+		return err // it will be picked again
 	}
+	if !whole {
+		v.bg.damaged[s.id] = true
+		return nil
+	}
+	s.retired = true
 	r := retired{s: s, iter: v.iters.last()}
 	for l, lane := range v.lanes {
 		r.seq[l] = lane.applied.Load()
@@ -161,7 +167,7 @@ func (v *Volume) rewrite(ctx context.Context, s *segment) (err error) {
 }
 
 // settle waits for the commits that are under way: those behind them see that the
-// segment is being rewritten.
+// segment is being moved from.
 func (v *Volume) settle() {
 	for _, l := range v.lanes {
 		l.commitMu.Lock()

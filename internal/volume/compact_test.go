@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -437,5 +438,46 @@ func TestRecyclingAfterKill(t *testing.T) {
 		if err := <-opened; err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// A compaction that ends early has moved entries already: changes that name where
+// they were before still find them.
+func TestRefsAfterCompactionEndsEarly(t *testing.T) {
+	v, _, _, _ := faulty(t, func(c *Config) { c.DisableCompaction = true })
+	b := v.NewBatch(Bulk)
+	for i := range 12 {
+		b.Put(kept, fmt.Appendf(nil, "k%d", i), []byte("head"), make([]byte, 4000), Ref{})
+	}
+	commit(t, v, b)
+	var vals []Value
+	for i := range 12 {
+		val, err := v.Get(kept, fmt.Appendf(nil, "k%d", i))
+		if err != nil {
+			t.Fatal(err)
+		}
+		vals = append(vals, val)
+	}
+	fill(t, v, Bulk, 60, 4000) // until the first segment is sealed
+	s := v.segs.get(vals[0].Ref.Segment)
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	wantKind(t, v.rewrite(ctx, s), errs.Canceled)
+	if val, err := v.Get(kept, []byte("k0")); err != nil || val.Ref.same(vals[0].Ref) {
+		t.Fatal("nothing was moved", err)
+	}
+	if !slices.Contains(v.sealed(Bulk), s) {
+		t.Fatal("it must be compacted another time")
+	}
+	b = v.NewBatch(Meta)
+	for i := range vals {
+		b.Delete(kept, fmt.Appendf(nil, "k%d", i), vals[i].Ref)
+	}
+	commit(t, v, b)
+	if err := v.checkCounts(); err != nil {
+		t.Fatal(err)
+	}
+	if err := v.Close(); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -21,7 +21,8 @@ type segment struct {
 	path string
 	end  atomic.Int64 // where its frames end; grows while it is the lane's last
 
-	rewriting atomic.Bool // compaction is at it: Refs into it may be stale
+	moved   atomic.Bool // compaction has begun to move entries: Refs into it may be stale, for good
+	retired bool        // compaction is done with it; guarded by background.compactMu
 
 	// Guarded by Volume.applyMu.
 	live    int64 // bytes of entries that the index points at
