@@ -375,19 +375,19 @@ func (v *Volume) Commit(ctx context.Context, b *Batch) error {
 		b.release()
 		return err
 	}
-	l := v.lanes[b.lane]
+	l, done := v.lanes[b.lane], b.done // of a batch that is left behind nothing may be read
 	if err := l.enqueue(ctx, b); err != nil {
 		b.release()
 		return err
 	}
 	var r result
 	select {
-	case r = <-b.done:
+	case r = <-done:
 	case <-ctx.Done():
 		if err, gone := l.abandon(ctx, b); gone {
 			return err
 		}
-		r = <-b.done
+		r = <-done
 	}
 	if !r.left {
 		b.release()
