@@ -108,9 +108,8 @@ func FuzzDecode(f *testing.F) {
 			}
 			return
 		}
-		again, err := Decode(r.Encode())
-		if err != nil || !reflect.DeepEqual(again, r) {
-			t.Fatalf("what was read cannot be written and read: %v", err)
+		if !bytes.Equal(r.Encode(), b) {
+			t.Fatal("a ring has two files")
 		}
 		for range r.Handoffs(0) {
 		}

@@ -1,5 +1,8 @@
 package ring
 
+// Part of the ring file's format, as the package's comment says: a hint must be found
+// where another version of the program put it.
+//
 // Handoffs of partitions 0 and 63 of sample(6, 3, 2, 2, 2, 2).
 var (
 	handoffGolden0  = []DeviceID{13, 46, 28, 40, 19, 55, 22, 43, 10, 49, 31, 34, 16}

@@ -19,7 +19,8 @@ import (
 //
 // The order is a function of p and of the devices with their weights and
 // domains. A change of the ring keeps most of it, so a hint stays findable. It is
-// integer arithmetic throughout: gateways of different processors agree.
+// integer arithmetic throughout: gateways of different processors agree. It is part
+// of the ring file's format (see the package's comment).
 //
 // The sequence can be walked many times; a walk allocates two counters a tier and
 // costs a few hashes for each device yielded.

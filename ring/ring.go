@@ -33,6 +33,15 @@
 //	  8        weight, IEEE 754 double, big-endian
 //	rest     table: 2^power rows of replicas entries of 2 bytes, big-endian;
 //	         an entry is an index into the devices
+//
+// A ring has one file: what is read and encoded again gives the same bytes.
+//
+// The order of [Ring.Handoffs] is not written down but part of the format all the
+// same: it is computed from the table, the devices and the arithmetic in
+// handoff.go. A hint lies on the handoff that one program computed and is sought
+// on the one that another computes, so two programs that read one file have to
+// agree on the order, whatever their versions and processors. A test holds samples
+// of it; a change of the arithmetic is a new version of the file.
 package ring
 
 import (

@@ -54,12 +54,15 @@ func (a ID) AppendTo(b []byte) []byte {
 	return binary.BigEndian.AppendUint64(b, a.Attempt)
 }
 
-// Decode reads an ID from the first 36 bytes of b; ok is false if b is shorter.
+// Decode reads an ID from the first 36 bytes of b; ok is false if b is shorter or
+// the group is no valid timestamp.
 func Decode(b []byte) (a ID, ok bool) {
 	if len(b) < IDSize {
 		return ID{}, false
 	}
-	a.Group, _ = timestamp.Decode(b)
+	if a.Group, _ = timestamp.Decode(b); !a.Group.Valid() {
+		return ID{}, false
+	}
 	a.Part = binary.BigEndian.Uint32(b[timestamp.Size:])
 	a.Attempt = binary.BigEndian.Uint64(b[timestamp.Size+4:])
 	return a, true
@@ -78,9 +81,9 @@ func Parse(s string) (ID, error) {
 	if err != nil || len(b) != IDSize {
 		return ID{}, errs.New("blob.Parse", errs.Invalid, "%q is not %d hexadecimal digits", s, 2*IDSize)
 	}
-	a, _ := Decode(b)
-	if a.String() != s {
-		return ID{}, errs.New("blob.Parse", errs.Invalid, "%q has upper-case digits", s)
+	a, ok := Decode(b)
+	if !ok || a.String() != s {
+		return ID{}, errs.New("blob.Parse", errs.Invalid, "%q is no blob's, or has upper-case digits", s)
 	}
 	return a, nil
 }

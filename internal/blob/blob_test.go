@@ -50,7 +50,7 @@ func TestOrderAndRoundTrip(t *testing.T) {
 
 func TestParseRefuses(t *testing.T) {
 	good := ID{Part: 0xabc}.String()
-	for _, s := range []string{"", "00", good[1:], good + "00", "zz" + good[2:], strings.ToUpper(good), good[:71] + " "} {
+	for _, s := range []string{"", "00", good[1:], good + "00", "zz" + good[2:], strings.ToUpper(good), good[:71] + " ", "ff" + good[2:]} {
 		if _, err := Parse(s); !errs.Is(err, errs.Invalid) {
 			t.Errorf("Parse(%q) = %v", s, err)
 		}
@@ -58,4 +58,28 @@ func TestParseRefuses(t *testing.T) {
 	if _, ok := Decode(make([]byte, IDSize-1)); ok {
 		t.Error("decoded an ID from too few bytes")
 	}
+	if _, ok := Decode(bytes.Repeat([]byte{0xff}, IDSize)); ok {
+		t.Error("decoded an ID whose group is beyond the end of time")
+	}
+}
+
+// The bytes are in fragments' names and headers.
+func TestBytesAreFrozen(t *testing.T) {
+	a := ID{
+		Group: timestamp.T{Micros: 0x0102030405060708, Logical: 0x090a0b0c, Seq: 0x0d0e0f10, Writer: 0x1112131415161718},
+		Part:  0x191a1b1c, Attempt: 0x1d1e1f2021222324,
+	}
+	if got, want := a.String(), "0102030405060708090a0b0c0d0e0f101112131415161718"+"191a1b1c"+"1d1e1f2021222324"; got != want {
+		t.Errorf("%+v is %s, was %s", a, got, want)
+	}
+}
+
+// FuzzDecode: what is accepted has no other form.
+func FuzzDecode(f *testing.F) {
+	f.Add(ID{Part: 1}.AppendTo(nil))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if a, ok := Decode(b); ok && !bytes.Equal(a.AppendTo(nil), b[:IDSize]) {
+			t.Fatalf("%x became %v", b, a)
+		}
+	})
 }

@@ -23,8 +23,22 @@ func TestHashIsFrozen(t *testing.T) {
 	for i := range s {
 		s[i] = byte(i)
 	}
-	if got, want := s.Of(Object, "incarnation", "name").String(), "3a9a56eab1e00b11e058de8598cbbd9d"; got != want {
-		t.Errorf("hash is %s, was %s", got, want)
+	for _, c := range []struct {
+		domain Domain
+		parts  []string
+		want   string
+	}{
+		{Account, []string{"main"}, "d23597ff01198fd8f0196ed4191dd35a"},
+		{Container, []string{"main", "photos"}, "54d44ca2316eb4ebcaaa6c6c9bde6117"},
+		{Object, []string{"incarnation", "name"}, "3a9a56eab1e00b11e058de8598cbbd9d"},
+		{Upload, []string{"object's hash", "upload"}, "50b7bacca5bcf403783dace97818ce7c"},
+		{Global, []string{"photos"}, "6ee65e4fe4e90e94b3b763c77202e41c"},
+		{System, []string{"state"}, "c5db3aff200b5a6fb3bbacb79b0e984c"},
+		{System, nil, "4d5d1f1342f48848a5487e592db01214"},
+	} {
+		if got := s.Of(c.domain, c.parts...).String(); got != c.want {
+			t.Errorf("hash of %q in domain %d is %s, was %s", c.parts, c.domain, got, c.want)
+		}
 	}
 }
 

@@ -42,7 +42,7 @@ func Parse(s string) (Spec, error) {
 	var n []int
 	for _, a := range strings.Split(args, ",") {
 		v, err := strconv.Atoi(a)
-		if err != nil {
+		if err != nil || strconv.Itoa(v) != a { // neither "+3" nor "03"
 			return bad()
 		}
 		n = append(n, v)

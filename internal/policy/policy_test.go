@@ -10,9 +10,23 @@ func TestParse(t *testing.T) {
 			t.Errorf("Parse(%q) = %v, %v", in, p, err)
 		}
 	}
-	for _, in := range []string{"", "ec", "ec(4)", "ec(1,2)", "ec(4,0)", "ec(12,5)", "replica(0)", "replica(8)", "ec(2,2)x", "raid(5)", "ec(-2,2)", "ec(2,2", "ec(9223372036854775807,1)"} {
+	for _, in := range []string{"", "ec", "ec(4)", "ec(1,2)", "ec(4,0)", "ec(12,5)", "replica(0)", "replica(8)", "ec(2,2)x", "raid(5)", "replica(+3)", "ec(04,2)", "REPLICA(3)", "ec(4,2,1)", "ec(-2,2)", "ec(2,2", "ec(9223372036854775807,1)"} {
 		if p, err := Parse(in); err == nil {
 			t.Errorf("Parse(%q) = %v", in, p)
+		}
+	}
+}
+
+// A policy's text is in the cluster's configuration and its status.
+func TestTextIsFrozen(t *testing.T) {
+	for want, p := range map[string]Spec{
+		"replica(1)": {1, 0}, "replica(7)": {1, 6}, "ec(2,1)": {2, 1}, "ec(8,4)": {8, 4}, "ec(15,1)": {15, 1},
+	} {
+		if got := p.String(); got != want {
+			t.Errorf("%+v is %q, was %q", p, got, want)
+		}
+		if got, err := Parse(want); err != nil || got != p {
+			t.Errorf("%q is %+v (%v), was %+v", want, got, err, p)
 		}
 	}
 }

@@ -106,13 +106,17 @@ func Decode(b []byte) (t T, ok bool) {
 // String returns 48 hexadecimal digits that sort as the Ts do.
 func (t T) String() string { return hex.EncodeToString(t.AppendTo(nil)) }
 
-// Parse reads what String wrote.
+// Parse reads what String wrote: exactly 48 lower-case hexadecimal digits of a
+// valid T, so that a T has one text form only.
 func Parse(s string) (T, error) {
 	b, err := hex.DecodeString(s)
 	if err != nil || len(b) != Size {
 		return T{}, fmt.Errorf("timestamp: %q is not %d hexadecimal digits", s, 2*Size)
 	}
 	t, _ := Decode(b)
+	if !t.Valid() || t.String() != s {
+		return T{}, fmt.Errorf("timestamp: %q is no timestamp, or has upper-case digits", s)
+	}
 	return t, nil
 }
 

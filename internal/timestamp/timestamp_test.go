@@ -3,6 +3,7 @@ package timestamp
 import (
 	"bytes"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -29,11 +30,20 @@ func TestOrderMatchesEncoding(t *testing.T) {
 	}
 }
 
+// The bytes are in every record, row and key: a change of them would lose all data.
+func TestBytesAreFrozen(t *testing.T) {
+	v := T{Micros: 0x0102030405060708, Logical: 0x090a0b0c, Seq: 0x0d0e0f10, Writer: 0x1112131415161718}
+	if got, want := v.String(), "0102030405060708"+"090a0b0c"+"0d0e0f10"+"1112131415161718"; got != want {
+		t.Errorf("%+v is %s, was %s", v, got, want)
+	}
+}
+
 func TestDecodeShort(t *testing.T) {
 	if _, ok := Decode(make([]byte, Size-1)); ok {
 		t.Error("decoded 23 bytes")
 	}
-	for _, s := range []string{"", "00", "zz", T{}.String() + "00"} {
+	upper := strings.ToUpper(T{Micros: 0xabc}.String())
+	for _, s := range []string{"", "00", "zz", T{}.String() + "00", upper, T{Micros: MaxMicros + 1}.String()} {
 		if _, err := Parse(s); err == nil {
 			t.Errorf("parsed %q", s)
 		}

@@ -6,7 +6,10 @@
 // first failure, so that a decoder reads all fields and asks once. A Reader
 // never allocates more than its input is long, so a hostile length costs nothing.
 //
-//	uvarint   unsigned LEB128, at most 10 bytes
+// Every value has one encoding only, and a Reader refuses any other: what was
+// read and is written again gives the same bytes.
+//
+//	uvarint   unsigned LEB128, as short as it can be: at most 10 bytes
 //	bytes     uvarint length, then the bytes
 //	string    as bytes
 //	bool      one byte, 0 or 1
@@ -14,6 +17,7 @@ package wire
 
 import (
 	"encoding/binary"
+	"math"
 
 	"ringfort/internal/errs"
 	"ringfort/internal/timestamp"
@@ -56,6 +60,10 @@ func (r *Reader) fail(what string) {
 	r.b = nil
 }
 
+// Fail refuses the input, as a field's owner does who has read a value that cannot
+// be. Only the first failure counts.
+func (r *Reader) Fail(what string) { r.fail(what) }
+
 // Uvarint reads an unsigned number.
 func (r *Reader) Uvarint() uint64 {
 	v, n := binary.Uvarint(r.b)
@@ -63,9 +71,27 @@ func (r *Reader) Uvarint() uint64 {
 		r.fail("number cut short or too long")
 		return 0
 	}
+	if n > 1 && r.b[n-1] == 0 {
+		r.fail("number is longer than it need be")
+		return 0
+	}
 	r.b = r.b[n:]
 	return v
 }
+
+// UvarintMax reads an unsigned number that is not above limit, so that it fits the
+// narrower type it is meant for.
+func (r *Reader) UvarintMax(limit uint64) uint64 {
+	v := r.Uvarint()
+	if v > limit {
+		r.fail("number is too large")
+		return 0
+	}
+	return v
+}
+
+// Int64 reads an unsigned number that fits an int64.
+func (r *Reader) Int64() int64 { return int64(r.UvarintMax(math.MaxInt64)) }
 
 // Byte reads one byte.
 func (r *Reader) Byte() byte {
@@ -83,6 +109,7 @@ func (r *Reader) Bool() bool {
 	v := r.Byte()
 	if v > 1 {
 		r.fail("boolean is neither 0 nor 1")
+		return false
 	}
 	return v == 1
 }
@@ -127,9 +154,14 @@ func (r *Reader) Uint32() uint32 {
 	return 0
 }
 
-// Timestamp reads a timestamp.T.
+// Timestamp reads a timestamp.T. One that is not valid is refused: nothing could
+// ever be written above it.
 func (r *Reader) Timestamp() timestamp.T {
 	t, _ := timestamp.Decode(r.Fixed(timestamp.Size))
+	if !t.Valid() {
+		r.fail("timestamp is beyond the end of time")
+		return timestamp.T{}
+	}
 	return t
 }
 

@@ -62,7 +62,7 @@ func Decode(data []byte) (*Builder, error) {
 	copy(b.id[:], in.Fixed(len(b.id)))
 	b.epoch = ring.Epoch(in.Uvarint())
 	b.power, b.replicas = uint(in.Byte()), int(in.Byte())
-	b.minPartHours = int(min(in.Uvarint(), math.MaxInt32))
+	b.minPartHours = int(in.UvarintMax(math.MaxInt32))
 	b.overload = math.Float64frombits(in.Uint64())
 	b.seed = in.Uint64()
 	b.nextID = ring.DeviceID(in.Uint32())

@@ -71,6 +71,9 @@ func TestGolden(t *testing.T) {
 	if !reflect.DeepEqual(got, b) {
 		t.Error("the builder read is not the one that the same steps make now")
 	}
+	if want, err := os.ReadFile(golden); err != nil || !bytes.Equal(b.Encode(), want) {
+		t.Errorf("the format has changed: give it a new version (%v)", err)
+	}
 }
 
 func TestSaveLoadLock(t *testing.T) {
@@ -150,9 +153,8 @@ func FuzzDecode(f *testing.F) {
 			}
 			return
 		}
-		again, err := Decode(b.Encode())
-		if err != nil || !reflect.DeepEqual(again, b) {
-			t.Fatalf("what was read cannot be written and read: %v", err)
+		if !bytes.Equal(b.Encode(), data) {
+			t.Fatal("a builder has two files")
 		}
 		if b.power > 10 {
 			return

@@ -56,7 +56,7 @@ func Is(b []byte, m Magic) bool { return len(b) >= len(m) && Magic(b[:len(m)]) =
 
 // Unseal checks the envelope and returns the payload, which aliases b. what
 // names the kind of file in errors. A version above maxVersion is refused as
-// NotImplemented, anything else that is wrong as Corrupt.
+// NotImplemented (written by a newer program), anything else that is wrong as Corrupt.
 func Unseal(what string, m Magic, maxVersion uint16, b []byte) (version uint16, payload []byte, err error) {
 	op := "read " + what
 	if !Is(b, m) {
@@ -66,8 +66,11 @@ func Unseal(what string, m Magic, maxVersion uint16, b []byte) (version uint16, 
 		return 0, nil, errs.New(op, errs.Corrupt, "the file is cut short: %d bytes", len(b))
 	}
 	version = binary.BigEndian.Uint16(b[8:])
-	if version == 0 || version > maxVersion {
-		return 0, nil, errs.New(op, errs.NotImplemented, "the file has version %d; this program reads versions 1 to %d", version, maxVersion)
+	if version == 0 {
+		return 0, nil, errs.New(op, errs.Corrupt, "the file has version 0")
+	}
+	if version > maxVersion {
+		return 0, nil, errs.New(op, errs.NotImplemented, "written by a newer program: the file has version %d; this one reads versions 1 to %d", version, maxVersion)
 	}
 	if n := binary.BigEndian.Uint64(b[12:]); n != uint64(len(b)-headerSize-trailerSize) {
 		return 0, nil, errs.New(op, errs.Corrupt, "the payload should have %d bytes and has %d", n, len(b)-headerSize-trailerSize)

@@ -77,7 +77,7 @@ func TestUnsealTellsWhatIsWrong(t *testing.T) {
 		{good[:10], 3, errs.Corrupt},
 		{nil, 3, errs.Corrupt},
 		{good[:len(good)-1], 3, errs.Corrupt},
-		{Seal(m, 0, nil), 3, errs.NotImplemented},
+		{Seal(m, 0, nil), 3, errs.Corrupt},
 		{Seal(Magic{1}, 3, nil), 3, errs.Corrupt},
 	} {
 		if _, _, err := Unseal("file", m, c.max, c.b); !errs.Is(err, c.kind) {
