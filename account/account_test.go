@@ -8,6 +8,7 @@ import (
 	pvfs "github.com/cockroachdb/pebble/v2/vfs"
 
 	"ringfort/internal/catalog"
+	"ringfort/internal/catalog/catalogtest"
 	"ringfort/internal/errs"
 	"ringfort/internal/keyhash"
 	"ringfort/internal/peer"
@@ -59,12 +60,12 @@ func TestWhichRowsAreTaken(t *testing.T) {
 		}
 	}
 	put(l, "before its register", errs.Other)
-	write(t, s, key, 1, (&catalog.Account{Name: "a"}).AppendTo(nil), false)
+	write(t, s, key, 1, catalogtest.Bytes(&catalog.Account{Name: "a"}), false)
 	put(l, "live", errs.Other)
 	put(peer.Listing{Key: key, Table: catalog.Objects}, "objects", errs.Invalid)
 	put(peer.Listing{Key: key, Table: catalog.Versions}, "versions", errs.Invalid)
 	put(peer.Listing{Key: key, Table: catalog.Containers, Incarnation: catalog.Incarnation{1}}, "incarnation", errs.Invalid)
-	write(t, s, key, 2, (&catalog.Account{Name: "a", Deleted: true}).AppendTo(nil), false)
+	write(t, s, key, 2, catalogtest.Bytes(&catalog.Account{Name: "a", Deleted: true}), false)
 	put(l, "deleted", errs.Gone)
 	write(t, s, key, 3, nil, true)
 	put(l, "again", errs.Other)
@@ -110,7 +111,7 @@ func TestBucketDirectory(t *testing.T) {
 	if err != nil || !a.Accepted || a.State.Record != nil {
 		t.Fatalf("%+v, %v", a, err)
 	}
-	write(t, s, key, 2, owner.AppendTo(nil), false)
+	write(t, s, key, 2, catalogtest.Bytes(&owner), false)
 	st, err := s.Read(ctx, key, false)
 	if err != nil || st.Record == nil || st.Committed {
 		t.Fatalf("%+v, %v", st, err)

@@ -12,6 +12,7 @@ import (
 	pvfs "github.com/cockroachdb/pebble/v2/vfs"
 
 	"ringfort/internal/catalog"
+	"ringfort/internal/catalog/catalogtest"
 	"ringfort/internal/errs"
 	"ringfort/internal/keyhash"
 	"ringfort/internal/peer"
@@ -73,7 +74,7 @@ func at(n int) timestamp.T { return timestamp.T{Micros: uint64(n)} }
 
 func record(n int, c catalog.Container) *register.Record {
 	c.Name = "c"
-	return &register.Record{Ballot: at(n), TS: at(n), Op: at(n), Root: at(n), Mod: at(n), Value: c.AppendTo(nil)}
+	return &register.Record{Ballot: at(n), TS: at(n), Op: at(n), Root: at(n), Mod: at(n), Value: catalogtest.Bytes(&c)}
 }
 
 func (b *bench) write(k keyhash.Hash, r *register.Record) register.Answer {
@@ -149,7 +150,7 @@ func TestWhichRowsAreTaken(t *testing.T) {
 			}
 		}
 	}
-	dead := record(100, catalog.Container{})
+	dead := record(100, catalog.Container{State: catalog.Deleted})
 	dead.Tombstone, dead.Value = true, nil
 	b.write(key, dead)
 	if err := b.PutRows(ctx, objects(incB), []catalog.Row{row("y")}); !errs.Is(err, errs.NoBucket) {

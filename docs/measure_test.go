@@ -18,6 +18,7 @@ import (
 	"ringfort/account"
 	"ringfort/container"
 	"ringfort/internal/catalog"
+	"ringfort/internal/catalog/catalogtest"
 	"ringfort/internal/keyhash"
 	"ringfort/internal/listing"
 	"ringfort/internal/peer"
@@ -140,7 +141,7 @@ func putRecord(m *meter, i int) error {
 	rand.Read(data)
 	key := m.secret.Of(keyhash.Object, name(i))
 	st := register.State{Held: true, Record: &register.Record{
-		Ballot: ts, TS: ts, Op: op, Root: ts, Mod: ts, Epoch: 1, DataLen: len(data), Value: object(i, op).AppendTo(nil),
+		Ballot: ts, TS: ts, Op: op, Root: ts, Mod: ts, Epoch: 1, DataLen: len(data), Value: catalogtest.Bytes(object(i, op)),
 	}}
 	note := register.Note{Ballot: ts, Micros: time.Now().UnixMicro()}
 	b := m.vol.NewBatch(volume.Meta)
@@ -177,7 +178,7 @@ func putRow(m *meter, i int) error {
 	o := object(i, m.clock.Now())
 	v := catalog.RowValue{Size: o.Size, ETag: o.ETag, ContentType: o.ContentType, Modified: o.Modified}
 	ts := m.clock.Now()
-	row := catalog.Row{Name: o.Name, Ballot: ts, TS: ts, Bytes: o.Size, Value: v.AppendTo(nil)}
+	row := catalog.Row{Name: o.Name, Ballot: ts, TS: ts, Bytes: o.Size, Value: catalogtest.Bytes(&v)}
 	l := peer.Listing{Table: catalog.Objects, Incarnation: o.Incarnation}
 	return m.rows.Put(context.Background(), &l, []catalog.Row{row})
 }

@@ -47,7 +47,8 @@ func (s *Service) UpdateAccount(ctx context.Context, name string, change func(*c
 		if err := change(next); err != nil {
 			return nil, err
 		}
-		return &register.Record{Value: next.AppendTo(nil)}, nil
+		value, err := next.Encode()
+		return &register.Record{Value: value}, err
 	})
 	if err != nil {
 		return nil, err

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"ringfort/internal/catalog"
+	"ringfort/internal/catalog/catalogtest"
 	"ringfort/internal/errs"
 	"ringfort/internal/peer"
 	"ringfort/internal/policy"
@@ -127,7 +128,7 @@ func TestDeleteAsksForProof(t *testing.T) {
 		for i := range k.quorum.R {
 			d := &k.place.Devices[i]
 			a, err := d.Node.Write(t.Context(), k.target(d), peer.Objects, k.hash, &register.Record{
-				Ballot: ts, TS: ts, Op: ts, Root: ts, Mod: ts, Tombstone: true, Value: gone.AppendTo(nil),
+				Ballot: ts, TS: ts, Op: ts, Root: ts, Mod: ts, Tombstone: true, Value: catalogtest.Bytes(gone),
 			})
 			if err != nil || !a.Accepted {
 				t.Fatalf("%+v, %v", a, err)

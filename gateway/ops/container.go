@@ -39,8 +39,9 @@ func liveContainer(r *register.Record) (*catalog.Container, error) {
 	return c, nil
 }
 
-func containerRecord(c *catalog.Container) *register.Record {
-	return &register.Record{Value: c.AppendTo(nil)}
+func containerRecord(c *catalog.Container) (*register.Record, error) {
+	value, err := c.Encode()
+	return &register.Record{Value: value}, err
 }
 
 // CreateContainer makes a container as described by want: its Account, Name,
@@ -73,14 +74,14 @@ func (s *Service) CreateContainer(ctx context.Context, want *catalog.Container) 
 			return nil, err
 		case have != nil && c.Global && !have.Global:
 			have.Global = true // it gives the name back when it is deleted
-			return containerRecord(have), nil
+			return containerRecord(have)
 		case have != nil:
 			at = cur
 			return nil, errSame
 		case being(cur):
 			return nil, errs.New(op, errs.Conflict, "container %q is being deleted", c.Name)
 		}
-		return containerRecord(&c), nil
+		return containerRecord(&c)
 	})
 	switch {
 	case err == nil:
@@ -151,7 +152,8 @@ func (s *Service) claimName(ctx context.Context, c *catalog.Container) error {
 				return nil, errSame
 			}
 		}
-		return &register.Record{Value: mine.AppendTo(nil)}, nil
+		value, err := mine.Encode()
+		return &register.Record{Value: value}, err
 	})
 	if errors.Is(err, errSame) {
 		return nil
@@ -183,7 +185,10 @@ func (s *Service) listContainer(ctx context.Context, c *catalog.Container, r *re
 	row := catalog.Row{Name: c.Name, Ballot: r.Ballot, TS: r.TS, Deleted: c.State == catalog.Deleted}
 	if !row.Deleted {
 		v := catalog.ContainerRow{Incarnation: c.Incarnation, Created: c.Created, Policy: c.Policy}
-		row.Value = v.AppendTo(nil)
+		var err error
+		if row.Value, err = v.Encode(); err != nil {
+			return err
+		}
 	}
 	h := s.accountHash(c.Account)
 	l := peer.Listing{Key: h, Table: catalog.Containers}
@@ -312,7 +317,7 @@ func (s *Service) changeContainer(ctx context.Context, account, name string, cha
 		if err := change(next, cur); err != nil {
 			return nil, err
 		}
-		return containerRecord(next), nil
+		return containerRecord(next)
 	})
 	if err != nil {
 		return nil, nil, err

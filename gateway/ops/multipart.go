@@ -77,7 +77,10 @@ func (s *Service) CreateUpload(ctx context.Context, u *Upload) error {
 		State: catalog.UploadOpen, ID: u.group(), Account: u.Container.Account, Container: u.Container.Name, Incarnation: u.Container.Incarnation,
 		Name: u.Name, Initiated: u.Initiated.UnixMicro(), ContentType: u.ContentType, Meta: u.Meta,
 	}
-	rec := register.Record{Epoch: k.place.Epoch, Value: state.AppendTo(nil)}
+	rec := register.Record{Epoch: k.place.Epoch}
+	if rec.Value, err = state.Encode(); err != nil {
+		return err
+	}
 	out, err := s.proposer.Write(ctx, k.quorum, &register.Update{Record: rec, Op: s.clock.Now()}, timestamp.T{})
 	if err != nil {
 		return err
@@ -197,7 +200,10 @@ func (s *Service) enterPart(ctx context.Context, u *Upload, part *catalog.Part) 
 		return err
 	}
 	b := s.clock.Above(old.Ballot)
-	row := catalog.Row{Name: name, Ballot: b, TS: b, Bytes: part.Size, Value: part.AppendTo(nil)}
+	row := catalog.Row{Name: name, Ballot: b, TS: b, Bytes: part.Size}
+	if row.Value, err = part.Encode(); err != nil {
+		return err
+	}
 	if err := s.putTable(ctx, u.Container, catalog.Parts, []catalog.Row{row}); err != nil {
 		if !errs.Is(err, errs.NoBucket) {
 			err = errs.Wrap("ops.PutPart", errs.OutcomeUnknown, err) // one device may have the row
@@ -458,6 +464,9 @@ func (m *making) object(parts []catalog.Part) (*catalog.Object, error) {
 	m.list = make([]byte, 0, len(parts)*catalog.ManifestEntrySize)
 	for i := range parts {
 		p := &parts[i]
+		if i > 0 && p.Number <= parts[i-1].Number {
+			return nil, errs.New("ops.CompleteUpload", errs.Invalid, "part %d comes after part %d", p.Number, parts[i-1].Number)
+		}
 		o.Size += p.Size
 		switch {
 		case p.Size == 0: // it has no blob
@@ -474,7 +483,9 @@ func (m *making) object(parts []catalog.Part) (*catalog.Object, error) {
 		}
 		copy(e.MD5[:], raw)
 		sum.Write(raw)
-		m.list = e.AppendTo(m.list)
+		if m.list, err = e.AppendTo(m.list); err != nil {
+			return nil, err
+		}
 	}
 	if o.Size > MaxObjectBytes*10 {
 		return nil, errs.New("ops.CompleteUpload", errs.TooLarge, "%d bytes", o.Size)
@@ -556,7 +567,8 @@ func (m *making) change(ctx context.Context, fn func(*catalog.Upload) error) err
 		if err := fn(st); err != nil {
 			return nil, err
 		}
-		return &register.Record{Epoch: k.place.Epoch, Value: st.AppendTo(nil)}, nil
+		value, err := st.Encode()
+		return &register.Record{Epoch: k.place.Epoch, Value: value}, err
 	})
 	if err == nil {
 		k.settle(out.Record.Ballot)
@@ -581,7 +593,9 @@ func (m *making) commit(ctx context.Context, o *catalog.Object, parts []catalog.
 		if err := m.mayMake(cur); err != nil {
 			return nil, err
 		}
-		rec.Value = o.AppendTo(nil)
+		if rec.Value, err = o.Encode(); err != nil {
+			return nil, err
+		}
 		return &rec, nil
 	})
 	if err == nil {

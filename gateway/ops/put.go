@@ -290,7 +290,9 @@ func (w *writing) write(ctx context.Context, o *catalog.Object, rec *register.Re
 		if err != nil {
 			return nil, err
 		}
-		rec.Value = o.AppendTo(nil)
+		if rec.Value, err = o.Encode(); err != nil {
+			return nil, err
+		}
 		return w.s.proposer.Write(ctx, w.key.quorum, &register.Update{Record: *rec, Op: op}, highest)
 	}
 	return w.s.proposer.Update(ctx, w.key.quorum, op, func(cur *register.Record) (*register.Record, error) {
@@ -301,8 +303,8 @@ func (w *writing) write(ctx context.Context, o *catalog.Object, rec *register.Re
 		if err := w.judge(have); err != nil {
 			return nil, err
 		}
-		rec.Value = o.AppendTo(nil)
-		return rec, nil
+		rec.Value, err = o.Encode()
+		return rec, err
 	})
 }
 
@@ -350,7 +352,11 @@ func (s *Service) deliver(ctx context.Context, k *key, r *register.Record) error
 func (s *Service) deliverRow(ctx context.Context, o *catalog.Object, r *register.Record) error {
 	h := s.containerHash(o.ContainerAccount, o.Container)
 	l := peer.Listing{Key: h, Incarnation: o.Incarnation, Table: catalog.Objects}
-	return s.putContainerRows(ctx, h, l, []catalog.Row{rowOf(o, r)})
+	row, err := rowOf(o, r)
+	if err != nil {
+		return err
+	}
+	return s.putContainerRows(ctx, h, l, []catalog.Row{row})
 }
 
 // putContainerRows is putRows for a container. A device that was away when the
@@ -413,18 +419,18 @@ func (s *Service) decided(ctx context.Context, h keyhash.Hash) error {
 }
 
 // rowOf is the row that shows an object's record.
-func rowOf(o *catalog.Object, r *register.Record) catalog.Row {
-	row := catalog.Row{Name: o.Name, Ballot: r.Ballot, TS: r.TS, Deleted: r.Tombstone}
+func rowOf(o *catalog.Object, r *register.Record) (row catalog.Row, err error) {
+	row = catalog.Row{Name: o.Name, Ballot: r.Ballot, TS: r.TS, Deleted: r.Tombstone}
 	if r.Tombstone {
-		return row
+		return row, nil
 	}
 	v := catalog.RowValue{
 		Size: o.Size, ETag: o.ETag, ContentType: o.ContentType, Modified: o.Modified,
 		Checksum: o.Meta.Get("checksum-algorithm"), Extra: o.Meta.WithPrefix("row-"),
 	}
 	row.Bytes = o.Size
-	row.Value = v.AppendTo(nil)
-	return row
+	row.Value, err = v.Encode()
+	return row, err
 }
 
 // Delete deletes an object. With a judge it is conditional: judge gets the
@@ -443,7 +449,10 @@ func (s *Service) Delete(ctx context.Context, c *catalog.Container, name string,
 	gone := &catalog.Object{ContainerAccount: c.Account, Container: c.Name, Incarnation: c.Incarnation, Name: name, Modified: s.now()}
 	op := s.clock.Now()
 	gone.TS = op
-	rec := register.Record{Tombstone: true, Epoch: k.place.Epoch, Value: gone.AppendTo(nil)}
+	rec := register.Record{Tombstone: true, Epoch: k.place.Epoch}
+	if rec.Value, err = gone.Encode(); err != nil {
+		return err
+	}
 	var out *register.Outcome
 	if judge == nil {
 		// Read, and not only learnt: a device that missed an earlier DELETE would
@@ -505,8 +514,10 @@ func (s *Service) Modify(ctx context.Context, c *catalog.Container, name string,
 			if err := change(next); err != nil {
 				return nil, err
 			}
-			r := &register.Record{Group: cur.Group, Epoch: k.place.Epoch, Value: next.AppendTo(nil),
-				DataLen: cur.DataLen, DataSum: cur.DataSum}
+			r := &register.Record{Group: cur.Group, Epoch: k.place.Epoch, DataLen: cur.DataLen, DataSum: cur.DataSum}
+			if r.Value, err = next.Encode(); err != nil {
+				return nil, err
+			}
 			if cur.DataLen > 0 {
 				if data == nil || data.DataSum != cur.DataSum || data.DataLen != cur.DataLen {
 					return nil, errNeedBytes

@@ -6,20 +6,49 @@
 // compares them. Read [Container], [Object] and [Row] first. The package does no
 // I/O and holds no state.
 //
-// Every encoding begins with a byte that says what it is (high four bits) and in
-// which version (low four bits, 1), and is made of the primitives of package wire,
-// in the order of the struct's fields.
+// # Encoding
+//
+// An encoding begins with a byte that says what it is (high four bits) and in
+// which version (low four bits, 1). Then come the struct's fields in their order,
+// made of the primitives of package wire:
+//
+//	number       uvarint, none of them negative
+//	text         string
+//	enumeration  1 B, and only the values that have a name here
+//	incarnation  16 B
+//	timestamp    24 B
+//	coding       1 B K, 1 B M, uvarint block size
+//	etag         0x00 and 16 B: an MD5; or 0x01 and a string, which is not the
+//	             hexadecimal form of one
+//	pairs        uvarint count; of each name and value as strings; strictly
+//	             ascending by the bytes of the name
+//
+// Two types are exceptions:
+//
+//   - [Row] has no such byte. It is never on its own: a stored row begins with the
+//     version of package listing, whose key holds the name; one on the wire is part
+//     of a message of package peer. See [Row.AppendBody].
+//   - [ManifestEntry] has one size and no such byte, so that entry i of a list is
+//     read alone. The version of the list is that of its [Object], whose record or
+//     blob it is; the record's or the blob's checksums cover it.
+//
+// [Part] is the same information in the usual form: a part has a row of its own
+// until its upload is completed, and a manifest entry after that. What it gives up
+// there is said with [ManifestEntry].
+//
+// Encodings carry no checksum: what holds them does (a record, a row, a frame).
+//
+// A value has one encoding, and an encoding one value: a decoder refuses whatever
+// Encode would not have written (errs.Corrupt). Encode sorts pairs, and refuses what
+// no decoder would take (errs.Invalid). A later version is errs.NotImplemented,
+// "written by a newer program": it is not damage, and nobody may heal it. A new
+// value of an enumeration is therefore a new version of what has it.
 package catalog
 
 import (
-	"encoding/binary"
 	"encoding/hex"
 	"slices"
 	"strings"
-
-	"ringfort/internal/errs"
-	"ringfort/internal/timestamp"
-	"ringfort/internal/wire"
 )
 
 // tag is the first byte of an encoding. The numbers are on disk.
@@ -36,9 +65,9 @@ const (
 	tagPart         tag = 0x81
 )
 
-// IsUpload reports whether an encoded value is an Upload: objects and uploads
-// share the registers of a policy's ring.
-func IsUpload(b []byte) bool { return len(b) > 0 && tag(b[0]) == tagUpload }
+// IsUpload reports whether an encoded value is an Upload, of whatever version:
+// objects and uploads share the registers of a policy's ring.
+func IsUpload(b []byte) bool { return len(b) > 0 && b[0]>>4 == byte(tagUpload)>>4 }
 
 // Incarnation is a container's own id, new each time it is created.
 type Incarnation [16]byte
@@ -97,42 +126,7 @@ func (p Pairs) WithPrefix(prefix string) Pairs {
 	return out
 }
 
-func (p Pairs) appendTo(b []byte) []byte {
-	b = binary.AppendUvarint(b, uint64(len(p)))
-	for _, x := range p {
-		b = wire.AppendString(b, x.Name)
-		b = wire.AppendString(b, x.Value)
-	}
-	return b
-}
-
-func readPairs(r *wire.Reader) Pairs {
-	n := r.Count(2)
-	if n == 0 {
-		return nil
-	}
-	p := make(Pairs, n)
-	for i := range p {
-		p[i] = Pair{r.String(), r.String()}
-	}
-	return p
-}
-
-func checkTag(r *wire.Reader, want tag, op string) error {
-	if v := tag(r.Byte()); r.Err() == nil && v != want {
-		return errs.New(op, errs.Corrupt, "kind and version %#x, not %#x", v, want)
-	}
-	return nil
-}
-
-func done(r *wire.Reader, op string) error {
-	if err := r.Done(); err != nil {
-		return errs.Wrap(op, errs.Corrupt, err)
-	}
-	return nil
-}
-
-// ContainerState is where a container is in its life.
+// ContainerState is where a container is in its life. The numbers are on disk.
 type ContainerState byte
 
 const (
@@ -143,6 +137,9 @@ const (
 	// Deleted containers are gone; their incarnation is swept.
 	Deleted ContainerState = 3
 )
+
+// maxVersioning is the last value of Container.Versioning.
+const maxVersioning = 2
 
 // Container is the value of a container's register.
 type Container struct {
@@ -160,38 +157,41 @@ type Container struct {
 	Meta Pairs
 }
 
-// AppendTo appends c's encoding.
-func (c *Container) AppendTo(b []byte) []byte {
-	b = append(b, byte(tagContainer))
-	b = wire.AppendString(b, c.Account)
-	b = wire.AppendString(b, c.Name)
-	b = append(b, c.Incarnation[:]...)
-	b = append(b, byte(c.State))
-	b = wire.AppendString(b, c.Policy)
-	b = binary.AppendUvarint(b, uint64(c.Created))
-	b = wire.AppendBool(b, c.Global)
-	b = append(b, c.Versioning)
-	b = binary.AppendUvarint(b, c.RangeEpoch)
-	return c.Meta.appendTo(b)
+// Encode returns c's encoding.
+func (c *Container) Encode() ([]byte, error) {
+	e := newEncoder(tagContainer)
+	e.text(c.Account)
+	e.text(c.Name)
+	e.incarnation(c.Incarnation)
+	e.enum("state", byte(c.State), byte(Live), byte(Deleted))
+	e.text(c.Policy)
+	e.number("created", c.Created)
+	e.bool(c.Global)
+	e.enum("versioning", c.Versioning, 0, maxVersioning)
+	e.uvarint(c.RangeEpoch)
+	e.pairs(c.Meta)
+	return e.done("catalog.Container.Encode")
 }
 
-// DecodeContainer reads what AppendTo wrote.
+// DecodeContainer reads what Encode wrote.
 func DecodeContainer(b []byte) (*Container, error) {
 	const op = "catalog.DecodeContainer"
-	r := wire.NewReader(b)
-	if err := checkTag(&r, tagContainer, op); err != nil {
+	d, err := newDecoder(b, tagContainer, op)
+	if err != nil {
 		return nil, err
 	}
-	c := &Container{Account: r.String(), Name: r.String()}
-	copy(c.Incarnation[:], r.Fixed(16))
-	c.State = ContainerState(r.Byte())
-	c.Policy = r.String()
-	c.Created = int64(r.Uvarint())
-	c.Global = r.Bool()
-	c.Versioning = r.Byte()
-	c.RangeEpoch = r.Uvarint()
-	c.Meta = readPairs(&r)
-	return c, done(&r, op)
+	c := &Container{Account: d.String(), Name: d.String(), Incarnation: d.incarnation()}
+	c.State = ContainerState(d.enum(byte(Live), byte(Deleted)))
+	c.Policy = d.String()
+	c.Created = d.Int64()
+	c.Global = d.Bool()
+	c.Versioning = d.enum(0, maxVersioning)
+	c.RangeEpoch = d.Uvarint()
+	c.Meta = d.pairs()
+	if err := d.done(op); err != nil {
+		return nil, err
+	}
+	return c, nil
 }
 
 // Account is the value of an account's register.
@@ -202,24 +202,28 @@ type Account struct {
 	Meta    Pairs // "x-account-meta-…" and the like
 }
 
-// AppendTo appends a's encoding.
-func (a *Account) AppendTo(b []byte) []byte {
-	b = append(b, byte(tagAccount))
-	b = wire.AppendString(b, a.Name)
-	b = binary.AppendUvarint(b, uint64(a.Created))
-	b = wire.AppendBool(b, a.Deleted)
-	return a.Meta.appendTo(b)
+// Encode returns a's encoding.
+func (a *Account) Encode() ([]byte, error) {
+	e := newEncoder(tagAccount)
+	e.text(a.Name)
+	e.number("created", a.Created)
+	e.bool(a.Deleted)
+	e.pairs(a.Meta)
+	return e.done("catalog.Account.Encode")
 }
 
-// DecodeAccount reads what AppendTo wrote.
+// DecodeAccount reads what Encode wrote.
 func DecodeAccount(b []byte) (*Account, error) {
 	const op = "catalog.DecodeAccount"
-	r := wire.NewReader(b)
-	if err := checkTag(&r, tagAccount, op); err != nil {
+	d, err := newDecoder(b, tagAccount, op)
+	if err != nil {
 		return nil, err
 	}
-	a := &Account{Name: r.String(), Created: int64(r.Uvarint()), Deleted: r.Bool(), Meta: readPairs(&r)}
-	return a, done(&r, op)
+	a := &Account{Name: d.String(), Created: d.Int64(), Deleted: d.Bool(), Meta: d.pairs()}
+	if err := d.done(op); err != nil {
+		return nil, err
+	}
+	return a, nil
 }
 
 // BucketOwner is the value of a bucket name's register in the cluster-wide
@@ -230,96 +234,25 @@ type BucketOwner struct {
 	Incarnation Incarnation
 }
 
-// AppendTo appends o's encoding.
-func (o *BucketOwner) AppendTo(b []byte) []byte {
-	b = append(b, byte(tagBucketOwner))
-	b = wire.AppendString(b, o.Bucket)
-	b = wire.AppendString(b, o.Account)
-	return append(b, o.Incarnation[:]...)
+// Encode returns o's encoding.
+func (o *BucketOwner) Encode() ([]byte, error) {
+	e := newEncoder(tagBucketOwner)
+	e.text(o.Bucket)
+	e.text(o.Account)
+	e.incarnation(o.Incarnation)
+	return e.done("catalog.BucketOwner.Encode")
 }
 
-// DecodeBucketOwner reads what AppendTo wrote.
+// DecodeBucketOwner reads what Encode wrote.
 func DecodeBucketOwner(b []byte) (*BucketOwner, error) {
 	const op = "catalog.DecodeBucketOwner"
-	r := wire.NewReader(b)
-	if err := checkTag(&r, tagBucketOwner, op); err != nil {
+	d, err := newDecoder(b, tagBucketOwner, op)
+	if err != nil {
 		return nil, err
 	}
-	o := &BucketOwner{Bucket: r.String(), Account: r.String()}
-	copy(o.Incarnation[:], r.Fixed(16))
-	return o, done(&r, op)
-}
-
-// Table is one of a container's or account's lists of rows.
-type Table byte
-
-// The tables. The numbers are on disk.
-const (
-	Objects    Table = 1 // of a container: the current version of each object
-	Uploads    Table = 2 // of a container: unfinished multipart uploads, name NUL upload id
-	Parts      Table = 3 // of a container: parts of them, name NUL upload id NUL %05d part number
-	Containers Table = 4 // of an account
-	Versions   Table = 5 // of a container: every version, name NUL inverted timestamp
-)
-
-// Row is one line of a listing. Of two rows for one name the one with the newer
-// ballot stands (rule 14).
-type Row struct {
-	Name    string
-	Ballot  timestamp.T // of the record that it shows
-	TS      timestamp.T // of the operation that made that record
-	Deleted bool        // a tombstone: the name is gone
-	Bytes   int64       // counted into the container's total
-	Value   []byte      // what the listing shows; an encoded RowValue for objects
-}
-
-// AppendTo appends r's encoding (on the wire; a stored row keeps its name in its key).
-func (r *Row) AppendTo(b []byte) []byte {
-	b = wire.AppendString(b, r.Name)
-	return r.AppendBody(b)
-}
-
-// AppendBody appends everything but the name.
-func (r *Row) AppendBody(b []byte) []byte {
-	b = r.Ballot.AppendTo(b)
-	same := r.TS == r.Ballot
-	flags := byte(0)
-	if r.Deleted {
-		flags |= 1
+	o := &BucketOwner{Bucket: d.String(), Account: d.String(), Incarnation: d.incarnation()}
+	if err := d.done(op); err != nil {
+		return nil, err
 	}
-	if same {
-		flags |= 2
-	}
-	b = append(b, flags)
-	if !same {
-		b = r.TS.AppendTo(b)
-	}
-	b = binary.AppendUvarint(b, uint64(r.Bytes))
-	return wire.AppendBytes(b, r.Value)
+	return o, nil
 }
-
-// ReadRow reads a row with its name. Value aliases the input.
-func ReadRow(r *wire.Reader) Row {
-	name := r.String()
-	row := ReadRowBody(r)
-	row.Name = name
-	return row
-}
-
-// ReadRowBody reads a row without its name. Value aliases the input.
-func ReadRowBody(r *wire.Reader) Row {
-	row := Row{Ballot: r.Timestamp()}
-	flags := r.Byte()
-	row.Deleted = flags&1 != 0
-	if flags&2 != 0 {
-		row.TS = row.Ballot
-	} else {
-		row.TS = r.Timestamp()
-	}
-	row.Bytes = int64(r.Uvarint())
-	row.Value = r.Bytes()
-	return row
-}
-
-// Newer reports whether r replaces old.
-func (r *Row) Newer(old *Row) bool { return old.Ballot.Less(r.Ballot) }

@@ -1,14 +1,8 @@
 package catalog
 
-import (
-	"encoding/binary"
-	"encoding/hex"
+import "ringfort/internal/timestamp"
 
-	"ringfort/internal/timestamp"
-	"ringfort/internal/wire"
-)
-
-// Layout says where and how an object's bytes are kept.
+// Layout says where and how an object's bytes are kept. The numbers are on disk.
 type Layout byte
 
 const (
@@ -69,105 +63,89 @@ type Part struct {
 	Attempt uint64 // with the group and the number: the blob's id
 	Size    int64
 	ETag    string // 32 hex digits
-	// Checksum in base64, of the upload's algorithm; "" if none.
+	// Checksum in base64, of the upload's algorithm, at most MaxChecksumBytes; ""
+	// if none.
 	Checksum string
 	Modified int64  // µs since 1970
 	Missing  uint16 // fragments that were not synced, as in Object
 	Coding   Coding // of the part's blob
 }
 
-// AppendTo appends o's encoding.
-func (o *Object) AppendTo(b []byte) []byte {
-	b = append(b, byte(tagObject))
-	b = wire.AppendString(b, o.ContainerAccount)
-	b = wire.AppendString(b, o.Container)
-	b = append(b, o.Incarnation[:]...)
-	b = wire.AppendString(b, o.Name)
-	b = binary.AppendUvarint(b, uint64(o.Size))
-	b = appendETag(b, o.ETag)
-	b = wire.AppendString(b, o.ContentType)
-	b = binary.AppendUvarint(b, uint64(o.Modified))
-	b = o.TS.AppendTo(b)
-	b = append(b, byte(o.Layout), o.Coding.K, o.Coding.M)
-	b = binary.AppendUvarint(b, uint64(o.Coding.BlockSize))
-	b = binary.AppendUvarint(b, o.Attempt)
-	b = binary.AppendUvarint(b, uint64(o.Missing))
-	b = binary.AppendUvarint(b, uint64(o.PartCount))
-	return o.Meta.appendTo(b)
+// Encode returns o's encoding.
+func (o *Object) Encode() ([]byte, error) {
+	e := newEncoder(tagObject)
+	e.text(o.ContainerAccount)
+	e.text(o.Container)
+	e.incarnation(o.Incarnation)
+	e.text(o.Name)
+	e.number("size", o.Size)
+	e.etag(o.ETag)
+	e.text(o.ContentType)
+	e.number("modified", o.Modified)
+	e.timestamp("ts", o.TS)
+	e.enum("layout", byte(o.Layout), byte(Inline), byte(PagedManifest))
+	e.coding(o.Coding)
+	e.uvarint(o.Attempt)
+	e.uvarint(uint64(o.Missing))
+	e.count("number of parts", o.PartCount)
+	e.pairs(o.Meta)
+	return e.done("catalog.Object.Encode")
 }
 
-// DecodeObject reads what AppendTo wrote.
+// DecodeObject reads what Encode wrote.
 func DecodeObject(b []byte) (*Object, error) {
 	const op = "catalog.DecodeObject"
-	r := wire.NewReader(b)
-	if err := checkTag(&r, tagObject, op); err != nil {
+	d, err := newDecoder(b, tagObject, op)
+	if err != nil {
 		return nil, err
 	}
-	o := &Object{ContainerAccount: r.String(), Container: r.String()}
-	copy(o.Incarnation[:], r.Fixed(16))
-	o.Name = r.String()
-	o.Size = int64(r.Uvarint())
-	o.ETag = readETag(&r)
-	o.ContentType = r.String()
-	o.Modified = int64(r.Uvarint())
-	o.TS = r.Timestamp()
-	o.Layout = Layout(r.Byte())
-	o.Coding = Coding{K: r.Byte(), M: r.Byte(), BlockSize: uint32(r.Uvarint())}
-	o.Attempt = r.Uvarint()
-	o.Missing = uint16(r.Uvarint())
-	o.PartCount = int(r.Uvarint())
-	o.Meta = readPairs(&r)
-	return o, done(&r, op)
+	o := &Object{ContainerAccount: d.String(), Container: d.String(), Incarnation: d.incarnation(), Name: d.String()}
+	o.Size = d.Int64()
+	o.ETag = d.etag()
+	o.ContentType = d.String()
+	o.Modified = d.Int64()
+	o.TS = d.Timestamp()
+	o.Layout = Layout(d.enum(byte(Inline), byte(PagedManifest)))
+	o.Coding = d.coding()
+	o.Attempt = d.Uvarint()
+	o.Missing = d.missing()
+	o.PartCount = d.count()
+	o.Meta = d.pairs()
+	if err := d.done(op); err != nil {
+		return nil, err
+	}
+	return o, nil
 }
 
-// AppendTo appends p's encoding.
-func (p *Part) AppendTo(b []byte) []byte {
-	b = append(b, byte(tagPart))
-	b = binary.AppendUvarint(b, uint64(p.Number))
-	b = binary.AppendUvarint(b, p.Attempt)
-	b = binary.AppendUvarint(b, uint64(p.Size))
-	b = appendETag(b, p.ETag)
-	b = wire.AppendString(b, p.Checksum)
-	b = binary.AppendUvarint(b, uint64(p.Modified))
-	b = binary.AppendUvarint(b, uint64(p.Missing))
-	b = append(b, p.Coding.K, p.Coding.M)
-	return binary.AppendUvarint(b, uint64(p.Coding.BlockSize))
+// Encode returns p's encoding.
+func (p *Part) Encode() ([]byte, error) {
+	e := newEncoder(tagPart)
+	e.count("part number", p.Number)
+	e.uvarint(p.Attempt)
+	e.number("size", p.Size)
+	e.etag(p.ETag)
+	e.checksum(p.Checksum)
+	e.number("modified", p.Modified)
+	e.uvarint(uint64(p.Missing))
+	e.coding(p.Coding)
+	return e.done("catalog.Part.Encode")
 }
 
-// DecodePart reads what AppendTo wrote.
+// DecodePart reads what Encode wrote.
 func DecodePart(b []byte) (Part, error) {
 	const op = "catalog.DecodePart"
-	r := wire.NewReader(b)
-	if err := checkTag(&r, tagPart, op); err != nil {
+	d, err := newDecoder(b, tagPart, op)
+	if err != nil {
 		return Part{}, err
 	}
 	p := Part{
-		Number: int(r.Uvarint()), Attempt: r.Uvarint(), Size: int64(r.Uvarint()),
-		ETag: readETag(&r), Checksum: r.String(), Modified: int64(r.Uvarint()),
-		Missing: uint16(r.Uvarint()), Coding: Coding{K: r.Byte(), M: r.Byte(), BlockSize: uint32(r.Uvarint())},
+		Number: d.count(), Attempt: d.Uvarint(), Size: d.Int64(), ETag: d.etag(), Checksum: d.checksum(),
+		Modified: d.Int64(), Missing: d.missing(), Coding: d.coding(),
 	}
-	return p, done(&r, op)
-}
-
-// An ETag is mostly an MD5: 16 bytes behind a 0 byte. Any other is a 1 byte and
-// the text.
-func appendETag(b []byte, etag string) []byte {
-	if len(etag) == 32 {
-		b = append(b, 0)
-		if out, err := hex.AppendDecode(b, []byte(etag)); err == nil && hex.EncodeToString(out[len(b):]) == etag {
-			return out
-		}
-		b = b[:len(b)-1]
+	if err := d.done(op); err != nil {
+		return Part{}, err
 	}
-	b = append(b, 1)
-	return wire.AppendString(b, etag)
-}
-
-func readETag(r *wire.Reader) string {
-	if r.Bool() {
-		return r.String()
-	}
-	return hex.EncodeToString(r.Fixed(16))
+	return p, nil
 }
 
 // RowValue is the value of an object's row: what a listing shows beside the name.
@@ -180,31 +158,33 @@ type RowValue struct {
 	Extra       Pairs  // what one protocol shows besides: "slo-etag", "s3-owner", …
 }
 
-// AppendTo appends v's encoding.
-func (v *RowValue) AppendTo(b []byte) []byte {
-	b = append(b, byte(tagRowValue))
-	b = binary.AppendUvarint(b, uint64(v.Size))
-	b = appendETag(b, v.ETag)
-	b = wire.AppendString(b, v.ContentType)
-	b = binary.AppendUvarint(b, uint64(v.Modified))
-	b = wire.AppendString(b, v.Checksum)
-	return v.Extra.appendTo(b)
+// Encode returns v's encoding.
+func (v *RowValue) Encode() ([]byte, error) {
+	e := newEncoder(tagRowValue)
+	e.number("size", v.Size)
+	e.etag(v.ETag)
+	e.text(v.ContentType)
+	e.number("modified", v.Modified)
+	e.text(v.Checksum)
+	e.pairs(v.Extra)
+	return e.done("catalog.RowValue.Encode")
 }
 
-// DecodeRowValue reads what AppendTo wrote.
-func DecodeRowValue(b []byte) (v RowValue, err error) {
+// DecodeRowValue reads what Encode wrote.
+func DecodeRowValue(b []byte) (RowValue, error) {
 	const op = "catalog.DecodeRowValue"
-	r := wire.NewReader(b)
-	if err := checkTag(&r, tagRowValue, op); err != nil {
-		return v, err
+	d, err := newDecoder(b, tagRowValue, op)
+	if err != nil {
+		return RowValue{}, err
 	}
-	v.Size = int64(r.Uvarint())
-	v.ETag = readETag(&r)
-	v.ContentType = r.String()
-	v.Modified = int64(r.Uvarint())
-	v.Checksum = r.String()
-	v.Extra = readPairs(&r)
-	return v, done(&r, op)
+	v := RowValue{
+		Size: d.Int64(), ETag: d.etag(), ContentType: d.String(), Modified: d.Int64(),
+		Checksum: d.String(), Extra: d.pairs(),
+	}
+	if err := d.done(op); err != nil {
+		return RowValue{}, err
+	}
+	return v, nil
 }
 
 // ContainerRow is the value of a container's row in its account.
@@ -214,23 +194,25 @@ type ContainerRow struct {
 	Policy      string
 }
 
-// AppendTo appends c's encoding.
-func (c *ContainerRow) AppendTo(b []byte) []byte {
-	b = append(b, byte(tagContainerRow))
-	b = append(b, c.Incarnation[:]...)
-	b = binary.AppendUvarint(b, uint64(c.Created))
-	return wire.AppendString(b, c.Policy)
+// Encode returns c's encoding.
+func (c *ContainerRow) Encode() ([]byte, error) {
+	e := newEncoder(tagContainerRow)
+	e.incarnation(c.Incarnation)
+	e.number("created", c.Created)
+	e.text(c.Policy)
+	return e.done("catalog.ContainerRow.Encode")
 }
 
-// DecodeContainerRow reads what AppendTo wrote.
-func DecodeContainerRow(b []byte) (c ContainerRow, err error) {
+// DecodeContainerRow reads what Encode wrote.
+func DecodeContainerRow(b []byte) (ContainerRow, error) {
 	const op = "catalog.DecodeContainerRow"
-	r := wire.NewReader(b)
-	if err := checkTag(&r, tagContainerRow, op); err != nil {
-		return c, err
+	d, err := newDecoder(b, tagContainerRow, op)
+	if err != nil {
+		return ContainerRow{}, err
 	}
-	copy(c.Incarnation[:], r.Fixed(16))
-	c.Created = int64(r.Uvarint())
-	c.Policy = r.String()
-	return c, done(&r, op)
+	c := ContainerRow{Incarnation: d.incarnation(), Created: d.Int64(), Policy: d.String()}
+	if err := d.done(op); err != nil {
+		return ContainerRow{}, err
+	}
+	return c, nil
 }

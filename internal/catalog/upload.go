@@ -1,13 +1,8 @@
 package catalog
 
-import (
-	"encoding/binary"
+import "ringfort/internal/timestamp"
 
-	"ringfort/internal/timestamp"
-	"ringfort/internal/wire"
-)
-
-// UploadState is where a multipart upload is in its life.
+// UploadState is where a multipart upload is in its life. The numbers are on disk.
 type UploadState byte
 
 const (
@@ -41,37 +36,42 @@ type Upload struct {
 	Size int64
 }
 
-// AppendTo appends u's encoding.
-func (u *Upload) AppendTo(b []byte) []byte {
-	b = append(b, byte(tagUpload), byte(u.State))
-	b = u.ID.AppendTo(b)
-	b = wire.AppendString(b, u.Account)
-	b = wire.AppendString(b, u.Container)
-	b = append(b, u.Incarnation[:]...)
-	b = wire.AppendString(b, u.Name)
-	b = binary.AppendUvarint(b, uint64(u.Initiated))
-	b = wire.AppendString(b, u.ContentType)
-	b = u.Meta.appendTo(b)
-	b = u.Prior.AppendTo(b)
-	b = wire.AppendString(b, u.ETag)
-	return binary.AppendUvarint(b, uint64(u.Size))
+// Encode returns u's encoding.
+func (u *Upload) Encode() ([]byte, error) {
+	e := newEncoder(tagUpload)
+	e.enum("state", byte(u.State), byte(UploadOpen), byte(UploadAborted))
+	e.timestamp("id", u.ID)
+	e.text(u.Account)
+	e.text(u.Container)
+	e.incarnation(u.Incarnation)
+	e.text(u.Name)
+	e.number("initiated", u.Initiated)
+	e.text(u.ContentType)
+	e.pairs(u.Meta)
+	e.timestamp("prior", u.Prior)
+	e.etag(u.ETag)
+	e.number("size", u.Size)
+	return e.done("catalog.Upload.Encode")
 }
 
-// DecodeUpload reads what AppendTo wrote.
+// DecodeUpload reads what Encode wrote.
 func DecodeUpload(b []byte) (*Upload, error) {
 	const op = "catalog.DecodeUpload"
-	r := wire.NewReader(b)
-	if err := checkTag(&r, tagUpload, op); err != nil {
+	d, err := newDecoder(b, tagUpload, op)
+	if err != nil {
 		return nil, err
 	}
-	u := &Upload{State: UploadState(r.Byte()), ID: r.Timestamp(), Account: r.String(), Container: r.String()}
-	copy(u.Incarnation[:], r.Fixed(16))
-	u.Name = r.String()
-	u.Initiated = int64(r.Uvarint())
-	u.ContentType = r.String()
-	u.Meta = readPairs(&r)
-	u.Prior = r.Timestamp()
-	u.ETag = r.String()
-	u.Size = int64(r.Uvarint())
-	return u, done(&r, op)
+	u := &Upload{State: UploadState(d.enum(byte(UploadOpen), byte(UploadAborted))), ID: d.Timestamp()}
+	u.Account, u.Container, u.Incarnation = d.String(), d.String(), d.incarnation()
+	u.Name = d.String()
+	u.Initiated = d.Int64()
+	u.ContentType = d.String()
+	u.Meta = d.pairs()
+	u.Prior = d.Timestamp()
+	u.ETag = d.etag()
+	u.Size = d.Int64()
+	if err := d.done(op); err != nil {
+		return nil, err
+	}
+	return u, nil
 }

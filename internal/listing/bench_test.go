@@ -12,6 +12,7 @@ import (
 	pvfs "github.com/cockroachdb/pebble/v2/vfs"
 
 	"ringfort/internal/catalog"
+	"ringfort/internal/catalog/catalogtest"
 	"ringfort/internal/listing"
 	"ringfort/internal/listing/merge"
 	"ringfort/internal/peer"
@@ -38,7 +39,7 @@ func benchStore(b *testing.B, fs vfs.FS, dir string) *listing.Store {
 func benchRow(name string, n int) catalog.Row {
 	t := timestamp.T{Micros: uint64(n + 1), Seq: uint32(n), Writer: 7}
 	v := catalog.RowValue{Size: 4096, ETag: "0123456789abcdef0123456789abcdef", ContentType: "application/octet-stream", Modified: 1_700_000_000_000_000}
-	return catalog.Row{Name: name, Ballot: t, TS: t, Bytes: 4096, Value: v.AppendTo(nil)}
+	return catalog.Row{Name: name, Ballot: t, TS: t, Bytes: 4096, Value: catalogtest.Bytes(&v)}
 }
 
 // BenchmarkPut stores one row a call: of a new name, and of a known one.

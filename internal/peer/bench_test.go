@@ -16,6 +16,7 @@ import (
 
 	"ringfort/internal/blob"
 	"ringfort/internal/catalog"
+	"ringfort/internal/catalog/catalogtest"
 	"ringfort/internal/keyhash"
 	"ringfort/internal/peer"
 	"ringfort/internal/peer/peertest"
@@ -57,7 +58,7 @@ var benchRecord = func() *register.Record {
 	data := bytes.Repeat([]byte("d"), 4096)
 	o := catalog.Object{ContainerAccount: "main", Container: "photos", Name: "2026/11/a-typical-object-name.jpg", ETag: "d41d8cd98f00b204e9800998ecf8427e"}
 	return &register.Record{
-		Ballot: ts, TS: ts, Op: ts, Root: ts, Mod: ts, Value: o.AppendTo(nil),
+		Ballot: ts, TS: ts, Op: ts, Root: ts, Mod: ts, Value: catalogtest.Bytes(&o),
 		Data: data, DataLen: len(data), DataSum: xxhash.Sum64(data),
 	}
 }()

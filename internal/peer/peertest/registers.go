@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"ringfort/internal/catalog"
+	"ringfort/internal/catalog/catalogtest"
 	"ringfort/internal/errs"
 	"ringfort/internal/peer"
 	"ringfort/internal/register"
@@ -36,7 +37,7 @@ func (x *suite) writeAndRead(t *testing.T) {
 			if c.value > 300 { // metadata beyond anything that a protocol lets through
 				big, _ := catalog.DecodeObject(o.value)
 				big.Meta = catalog.Pairs{{Name: "meta-big", Value: strings.Repeat("v", c.value)}}
-				o.value = big.AppendTo(nil)
+				o.value = catalogtest.Bytes(big)
 			}
 			r := x.blind(o.value, x.bytes(c.data))
 			if a := x.write(t, o, r, true); sameRecord(a.State.Record, r.WithoutData()) != nil || !a.State.Held {
@@ -249,7 +250,7 @@ func (x *suite) container(t *testing.T) *container {
 
 func (x *suite) putContainer(t *testing.T, c *container) register.Answer {
 	t.Helper()
-	r := x.blind(c.value.AppendTo(nil), nil)
+	r := x.blind(catalogtest.Bytes(&c.value), nil)
 	a, err := x.node.Write(x.ctx(t), c.target, peer.Containers, c.listing.Key, r)
 	if err != nil || !a.Accepted {
 		t.Fatalf("writing a container: %+v, %v", a, err)

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"ringfort/internal/catalog"
+	"ringfort/internal/catalog/catalogtest"
 	"ringfort/internal/errs"
 	"ringfort/internal/peer"
 )
@@ -16,7 +17,7 @@ import (
 func (x *suite) row(name string, size int64) catalog.Row {
 	ts := x.clock.Now()
 	v := catalog.RowValue{Size: size, ETag: "d41d8cd98f00b204e9800998ecf8427e", ContentType: "text/plain", Modified: 1}
-	return catalog.Row{Name: name, Ballot: ts, TS: ts, Bytes: size, Value: v.AppendTo(nil)}
+	return catalog.Row{Name: name, Ballot: ts, TS: ts, Bytes: size, Value: catalogtest.Bytes(&v)}
 }
 
 func (x *suite) putRows(t *testing.T, c *container, rows ...catalog.Row) {
@@ -208,7 +209,7 @@ func (x *suite) accountRows(t *testing.T) {
 	l := peer.Listing{Key: k, Table: catalog.Containers}
 	v := catalog.ContainerRow{Incarnation: catalog.Incarnation{9}, Created: 5, Policy: "p"}
 	ts := x.clock.Now()
-	r := catalog.Row{Name: "bucket", Ballot: ts, TS: x.clock.Now(), Value: v.AppendTo(nil)}
+	r := catalog.Row{Name: "bucket", Ballot: ts, TS: x.clock.Now(), Value: catalogtest.Bytes(&v)}
 	if err := x.node.PutRows(x.ctx(t), target, peer.Accounts, l, []catalog.Row{r}); err != nil {
 		t.Fatal(err)
 	}

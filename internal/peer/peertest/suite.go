@@ -11,6 +11,7 @@ import (
 
 	"ringfort/internal/blob"
 	"ringfort/internal/catalog"
+	"ringfort/internal/catalog/catalogtest"
 	"ringfort/internal/errs"
 	"ringfort/internal/keyhash"
 	"ringfort/internal/peer"
@@ -130,7 +131,7 @@ func (x *suite) object() object {
 		ContainerAccount: "account", Container: "container", Incarnation: catalog.Incarnation{1},
 		Name: "object " + k.String(), ETag: "d41d8cd98f00b204e9800998ecf8427e", TS: x.clock.Now(),
 	}
-	return object{k, x.Target(peer.Objects, k), o.AppendTo(nil)}
+	return object{k, x.Target(peer.Objects, k), catalogtest.Bytes(&o)}
 }
 
 // blind is a record as an unconditional write makes it.
