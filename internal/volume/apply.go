@@ -165,10 +165,12 @@ func (v *Volume) resolve(group []*Batch, newest SegmentID) error {
 			if found {
 				p.old = e.ref
 			}
-			if p.kind == opDelete {
-				p.first, p.last = p.old.first, p.old.Segment
+			if p.kind == opDelete && v.kept[p.space] {
+				l, _ := v.segs.lane(p.old.Segment) // it is there: nothing was moved since
+				p.nameDelete(p.old.first, p.old, l)
 				if p.old.IsZero() {
-					p.last = newest // whatever copies there may be of what was deleted before
+					// Whatever copies there may be of what was deleted before.
+					p.nameDelete(0, Ref{Segment: newest, Offset: 1<<32 - 1}, Meta)
 				}
 			}
 		}

@@ -1,6 +1,8 @@
 package volume
 
 import (
+	"bytes"
+
 	"github.com/cespare/xxhash/v2"
 
 	"ringfort/internal/errs"
@@ -116,8 +118,13 @@ func (b *Batch) misuse(what string, args ...any) {
 // old is the Ref of the Value that this replaces, zero if there is none: of the
 // newest, as it is after all that was committed before, lazily or not. A wrong one
 // cannot harm the entry, but space is reclaimed later than it could be, and an
-// entry that is deleted after that may come back in a Rebuild.
+// entry that is deleted after that may come back in a Rebuild. It must lie in the
+// batch's own lane: to bring an entry into the other one, delete it first.
 func (b *Batch) Put(space SpaceID, key, head, tail []byte, old Ref) {
+	if int64(len(head))+int64(len(tail)) > maxBatchBytes {
+		b.misuse("a value of %d bytes", int64(len(head))+int64(len(tail)))
+		return
+	}
 	op := logOp{kind: opPut, space: space, key: key, head: head, headLen: uint32(len(head))}
 	var spill []byte
 	if len(head) > b.v.cfg.MaxHeadBytes {
@@ -129,6 +136,9 @@ func (b *Batch) Put(space SpaceID, key, head, tail []byte, old Ref) {
 		op.tailLen, op.tailSum = uint32(len(tail)), xxhash.Sum64(tail)
 	}
 	if !old.IsZero() {
+		if l, ok := b.v.segs.lane(old.Segment); ok && l != b.lane {
+			b.misuse("a Put in lane %v over an entry in lane %v", b.lane, l)
+		}
 		op.flags |= flagFirst
 		op.first = old.first
 	}
@@ -166,8 +176,8 @@ func (b *Batch) move(op logOp, from Ref, spill, tail []byte) {
 }
 
 // tomb carries a Delete on for compaction.
-func (b *Batch) tomb(op logOp, last SegmentID) {
-	op.kind, op.last = opTomb, last
+func (b *Batch) tomb(op logOp) {
+	op.kind = opTomb
 	b.delete(op, Ref{})
 	b.moves, b.urgent, b.frees = true, true, false
 }
@@ -178,7 +188,12 @@ func (b *Batch) Delete(space SpaceID, key []byte, old Ref) {
 	if b.lane == Bulk {
 		b.misuse("Delete in the Bulk lane")
 	}
-	b.delete(logOp{kind: opDelete, space: space, key: key, first: old.first, last: old.Segment}, old)
+	op := logOp{kind: opDelete, space: space, key: key}
+	if b.v.kept[space] {
+		l, _ := b.v.segs.lane(old.Segment) // if it is gone, the writer looks the entry up
+		op.nameDelete(old.first, old, l)
+	}
+	b.delete(op, old)
 }
 
 func (b *Batch) delete(op logOp, old Ref) {
@@ -202,6 +217,9 @@ func (b *Batch) DeleteRange(space SpaceID, lo, hi []byte) {
 	}
 	if b.v.kept[space] {
 		b.misuse("DeleteRange in the kept space %d", space)
+	}
+	if len(hi) > 0 && bytes.Compare(lo, hi) > 0 {
+		b.misuse("DeleteRange from %x down to %x", lo, hi)
 	}
 	b.pair(opDeleteRange, space, lo, hi)
 }
@@ -235,7 +253,14 @@ func (b *Batch) check(space SpaceID, key []byte) {
 	if len(key) > maxKeyBytes {
 		b.misuse("a key of %d bytes", len(key))
 	}
+	if b.Bytes() > maxBatchBytes {
+		b.misuse("a batch of more than %d bytes", b.Bytes())
+	}
 }
+
+// maxBatchBytes bounds a batch while it is filled, whatever Config.MaxBatchBytes
+// says when it is committed: its offsets have 32 bits.
+const maxBatchBytes = gib
 
 // maxKeyBytes bounds keys, so that an index block holds several.
 const maxKeyBytes = 16 << 10

@@ -18,10 +18,12 @@ import (
 // entry that was changed meanwhile is not brought back.
 //
 // A Delete of a kept entry must stay in the log as long as an older copy of the
-// entry does, or Rebuild would bring it back: it is carried on as a Tomb that names
-// the segments where copies may be, first to last. An entry keeps the number of the
-// oldest segment that may hold a copy of its key (Ref.first), so this is known when
-// it is deleted. Deletes from the oldest segment are never carried on for long.
+// entry does, or Rebuild would bring it back: it is carried on as a Tomb that says
+// where copies may be, from a segment (first) to the place of the last. An entry
+// keeps the number of the oldest segment that may hold a copy of its key
+// (Ref.first), so this is known when it is deleted. The place counts and not only its
+// segment: the key may have been put again behind it. Deletes from the oldest segment
+// are never carried on for long.
 //
 // The segment goes once the index has durably flushed past all that, and no
 // iterator or reader from before is left.
@@ -337,12 +339,9 @@ func (c *rewriter) tomb(o *logOp) {
 	if !c.v.kept[o.space] {
 		return
 	}
-	last := o.last
-	if last == c.s.id {
-		last-- // the copies here go with the segment
-	}
-	if o.first <= last && c.v.segs.anyIn(o.first, last, c.s.id) {
-		c.into().tomb(*o, last)
+	// The copies here go with the segment.
+	if c.v.segs.anyIn(o.first, o.at.Segment, c.s.id) {
+		c.into().tomb(*o)
 	}
 }
 

@@ -215,6 +215,88 @@ func TestTombs(t *testing.T) {
 	}
 }
 
+// A Delete that is carried on is of the copies up to the one that it named: what
+// was put in Bulk again behind that, even in the same segment, stays.
+func TestTombsSpareWhatCameAfter(t *testing.T) {
+	v, _, _, cfg := faulty(t, func(c *Config) { c.DisableCompaction = true })
+	put := func(tail string) Ref {
+		b := v.NewBatch(Bulk)
+		b.Put(kept, []byte("key"), []byte("head"), []byte(tail), Ref{})
+		commit(t, v, b)
+		val, err := v.Get(kept, []byte("key"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return val.Ref
+	}
+	first := put("one")
+	b := v.NewBatch(Meta)
+	b.Delete(kept, []byte("key"), first)
+	commit(t, v, b)
+	if second := put("two"); second.Segment != first.Segment || !second.behind(first) {
+		t.Fatal("the test needs both in a segment", first, second)
+	}
+	deletes := v.lanes[Meta].seg
+	fill(t, v, Meta, 100, 4000)
+	v.bg.compactMu.Lock()
+	err := v.rewrite(context.Background(), deletes)
+	v.bg.compactMu.Unlock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := int64(0)
+	for _, s := range v.segs.of(Meta) {
+		if s != deletes {
+			n += s.tombs
+		}
+	}
+	if n == 0 {
+		t.Fatal("the Delete was not carried on, although a copy is in the log")
+	}
+	for range 2 { // Close frees the segment, so that the second time the tomb is all there is
+		if err := v.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if err := Rebuild(context.Background(), cfg); err != nil {
+			t.Fatal(err)
+		}
+		v = open(t, cfg)
+		val, err := v.Get(kept, []byte("key"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if tail, err := v.ReadTail(val, 0, val.TailLen, nil); string(tail) != "two" || err != nil {
+			t.Fatalf("%q %v", tail, err)
+		}
+		if _, err := v.CompactOnce(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := v.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A key may change lanes only through a Delete: copies that a Delete is of must all
+// be in one lane.
+func TestLanesOfAKey(t *testing.T) {
+	v, _, _, _ := faulty(t, nil)
+	defer v.Close()
+	for _, lane := range []Lane{Meta, Bulk} {
+		mustPut(t, v, lane, "key", "head", nil)
+		val, err := v.Get(kept, []byte("key"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := v.NewBatch(1 - lane)
+		b.Put(kept, []byte("key"), []byte("other"), nil, val.Ref)
+		wantKind(t, v.Commit(context.Background(), b), errs.Invalid)
+		b = v.NewBatch(Meta)
+		b.Delete(kept, []byte("key"), val.Ref)
+		commit(t, v, b)
+	}
+}
+
 // While an iterator is open, nothing it may point at is freed.
 func TestIteratorHoldsSegments(t *testing.T) {
 	v, _, _, _ := faulty(t, func(c *Config) { c.DisableCompaction = true })

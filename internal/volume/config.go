@@ -28,9 +28,9 @@ type Lane byte
 const (
 	// Meta holds records, rows, notes and small object bytes.
 	Meta Lane = 0
-	// Bulk holds packed fragments, up to about a megabyte each, put once under
-	// keys that are never used again. A Bulk batch may only Put and Add; what it
-	// put is overwritten or deleted by Meta batches.
+	// Bulk holds packed fragments, up to about a megabyte each. A Bulk batch may
+	// only Put and Add; what it put is overwritten by Bulk batches and deleted by
+	// Meta batches.
 	Bulk Lane = 1
 
 	lanes = 2

@@ -11,9 +11,8 @@
 //
 // # How it works
 //
-// The log is made of segments, files of fixed size, in two lanes that do not know
-// of each other: Meta for small things, Bulk for packed fragments. Each lane has
-// one writer goroutine. It takes all batches that wait, writes them as one frame
+// The log is made of segments, files of fixed size, in two lanes: Meta for small
+// things, Bulk for packed fragments. Each lane has one writer goroutine. It takes all batches that wait, writes them as one frame
 // with one write, makes it durable with one fdatasync, applies it to the index in
 // one batch, and then answers all that waited.
 //
@@ -25,7 +24,10 @@
 //
 // Each batch applied to the index also says how far it has come in its lane's
 // log. Pebble flushes whole batches in order, so what survives a crash is an exact
-// prefix of each lane, and opening replays each lane from where that ends.
+// prefix of each lane, and opening replays each lane from where that ends. Each frame
+// says how far the other lane had been applied when it was made, and is replayed
+// behind that: a key that was put in Bulk, deleted in Meta and put in Bulk again is
+// there afterwards.
 //
 // Compaction (compact.go) frees segments of which enough is dead: what lives is
 // written again at the head of its lane. An entry of a Kept space, and any entry
@@ -96,26 +98,35 @@
 //	36  blob bytes       4
 //	40  operations       4
 //	44  0                4
-//	48  checksum         8   xxhash64 of the operation bytes
-//	56  checksum         8   xxhash64 of bytes 0 to 55, xor the first 8 bytes of the volume id
-//	64  operations, one after the other
+//	48  other            8   seq of the other lane's last frame applied when this was made
+//	56  checksum         8   xxhash64 of the operation bytes
+//	64  checksum         8   xxhash64 of bytes 0 to 63, xor the first 8 bytes of the volume id
+//	72  operations, one after the other
 //	    blobs, one after the other; each is covered by the checksums in its operation
 //	    zeros up to the alignment
 //
-// Operations (uv is an unsigned LEB128 number; a key or head is uv length, bytes):
+// Operations (uv is an unsigned LEB128 number, as short as it can be; a key or head
+// is uv length, bytes):
 //
 //	Put          1  space(1) flags(1) [first(4)] key head [tail]
 //	Move         5  space(1) flags(1) segment(4) offset(4) [first(4)] key head [tail]
-//	Delete       2  space(1) first(4) last(4) key
+//	Delete       2  space(1) flags(1) [first(4) segment(4) offset(4)] key
 //	Tomb         6  as Delete
-//	DeleteRange  3  space(1) lo hi                    both as keys; an empty hi is the end of the space
+//	DeleteRange  3  space(1) lo hi                    both as keys, lo <= hi; an empty hi is the end of the space
 //	Add          4  space(1) key vector               the vector: uv length, then uv n and n zigzag numbers
 //
-//	flags        1: the head is spilled: instead of it, uv length and checksum(8), and its bytes begin the blob
+//	flags of Put and Move
+//	             1: the head is spilled: instead of it, uv length and checksum(8), and its bytes begin the blob
 //	             2: there is a tail: uv length and checksum(8); its bytes end the blob
 //	             4: first is there: the oldest segment that may hold a copy of the key; else this segment is
+//	flags of Delete and Tomb
+//	             1: the space is Kept, and it is said which copies are deleted: those from
+//	                segment first on, up to and with the one at (segment, offset)
+//	             2: those copies lie in lane Bulk, else in Meta
 //
 // A frame is applied whole or not at all. Frames are accepted in the order of
-// their seq, without gaps. A new segment is begun after every opening that was not
+// their seq, without gaps, and after the frames of the other lane up to their
+// other. A sound header, segment or operation with a version, flag or kind that is
+// not listed here is of a newer program: the volume is not opened. A new segment is begun after every opening that was not
 // preceded by an orderly Close, so that nothing is ever written behind a torn tail.
 package volume

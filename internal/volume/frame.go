@@ -1,6 +1,7 @@
 package volume
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 
@@ -35,10 +36,15 @@ func (r Ref) String() string { return fmt.Sprintf("%d@%d+%d", r.Segment, r.Offse
 // same reports whether two Refs are of one copy.
 func (r Ref) same(o Ref) bool { return r.Segment == o.Segment && r.Offset == o.Offset }
 
+// behind reports whether r lies behind o in their lane's log.
+func (r Ref) behind(o Ref) bool {
+	return r.Segment > o.Segment || r.Segment == o.Segment && r.Offset > o.Offset
+}
+
 const (
 	frameMagic   = 0x31464652 // "RFF1"
 	frameVersion = 1
-	headerSize   = 64
+	headerSize   = 72
 
 	segmentMagic   = 0x31534652 // "RFS1"
 	segmentVersion = 1
@@ -66,6 +72,7 @@ type frameHeader struct {
 	generation uint32
 	seq        uint64 // of this frame, from 1 in each lane
 	durable    uint64 // every frame of the lane up to this one was durable when this was written
+	other      uint64 // every frame of the other lane up to this one was applied when this was made
 	opsLen     uint32
 	blobLen    uint32
 	opCount    uint32
@@ -96,24 +103,35 @@ func (h *frameHeader) put(b []byte, key uint64) {
 	le.PutUint32(b[36:], h.blobLen)
 	le.PutUint32(b[40:], h.opCount)
 	le.PutUint32(b[44:], 0)
-	le.PutUint64(b[48:], h.opsSum)
-	le.PutUint64(b[56:], xxhash.Sum64(b[:56])^key)
+	le.PutUint64(b[48:], h.other)
+	le.PutUint64(b[56:], h.opsSum)
+	le.PutUint64(b[64:], xxhash.Sum64(b[:64])^key)
 }
 
-// parseFrameHeader reads a header and reports whether its checksum, magic and
-// version are right.
-func parseFrameHeader(b []byte, key uint64) (h frameHeader, ok bool) {
+// parseFrameHeader reads a header and reports whether there is one: magic and
+// checksum are right. It returns errs.NotImplemented for a sound one that says what
+// this program does not know, since to take that for a torn tail would cut off what
+// a newer program has acknowledged.
+func parseFrameHeader(b []byte, key uint64) (h frameHeader, ok bool, err error) {
 	le := binary.LittleEndian
-	if len(b) < headerSize || le.Uint32(b) != frameMagic || b[4] != frameVersion || b[5] >= lanes ||
-		le.Uint64(b[56:]) != xxhash.Sum64(b[:56])^key {
-		return h, false
+	if len(b) < headerSize || le.Uint32(b) != frameMagic || le.Uint64(b[64:]) != xxhash.Sum64(b[:64])^key {
+		return h, false, nil
+	}
+	if b[4] != frameVersion || b[5] >= lanes || b[6] > 1 || b[7] != 0 || le.Uint32(b[44:]) != 0 {
+		h.segment = SegmentID(le.Uint32(b[8:]))
+		return h, false, newer("a frame of version %d, lane %d", b[4], b[5])
 	}
 	h = frameHeader{
 		lane: Lane(b[5]), seal: b[6] == 1, segment: SegmentID(le.Uint32(b[8:])), generation: le.Uint32(b[12:]),
-		seq: le.Uint64(b[16:]), durable: le.Uint64(b[24:]),
-		opsLen: le.Uint32(b[32:]), blobLen: le.Uint32(b[36:]), opCount: le.Uint32(b[40:]), opsSum: le.Uint64(b[48:]),
+		seq: le.Uint64(b[16:]), durable: le.Uint64(b[24:]), other: le.Uint64(b[48:]),
+		opsLen: le.Uint32(b[32:]), blobLen: le.Uint32(b[36:]), opCount: le.Uint32(b[40:]), opsSum: le.Uint64(b[56:]),
 	}
-	return h, true
+	return h, true, nil
+}
+
+// newer is the error for what a newer program has written.
+func newer(what string, args ...any) error {
+	return errs.New("volume.Open", errs.NotImplemented, what+": written by a newer program", args...)
 }
 
 // segmentInfo is what a segment's first block says.
@@ -141,18 +159,21 @@ func (s *segmentInfo) put(b []byte) {
 	le.PutUint64(b[56:], xxhash.Sum64(b[:56]))
 }
 
-func parseSegmentInfo(b []byte) (s segmentInfo, ok bool) {
+// parseSegmentInfo reads what a segment's first block says, as parseFrameHeader does.
+func parseSegmentInfo(b []byte) (s segmentInfo, ok bool, err error) {
 	le := binary.LittleEndian
-	if len(b) < segmentInfoSize || le.Uint32(b) != segmentMagic || b[4] != segmentVersion || b[5] >= lanes ||
-		le.Uint64(b[56:]) != xxhash.Sum64(b[:56]) {
-		return s, false
+	if len(b) < segmentInfoSize || le.Uint32(b) != segmentMagic || le.Uint64(b[56:]) != xxhash.Sum64(b[:56]) {
+		return s, false, nil
+	}
+	if b[4] != segmentVersion || b[5] >= lanes || le.Uint16(b[6:]) != 0 || le.Uint64(b[44:]) != 0 || le.Uint32(b[52:]) != 0 {
+		return s, false, newer("a segment of version %d, lane %d", b[4], b[5])
 	}
 	s = segmentInfo{
 		lane: Lane(b[5]), id: SegmentID(le.Uint32(b[8:])), firstSeq: le.Uint64(b[28:]),
 		prev: SegmentID(le.Uint32(b[36:])), prevEnd: le.Uint32(b[40:]),
 	}
 	copy(s.volume[:], b[12:28])
-	return s, true
+	return s, true, nil
 }
 
 // Kinds of operations in a frame.
@@ -162,7 +183,7 @@ const (
 	opDeleteRange = 3
 	opAdd         = 4
 	opMove        = 5 // a Put made by compaction: only if the index still points at `from`
-	opTomb        = 6 // a Delete carried on by compaction: of copies in [first, last] alone
+	opTomb        = 6 // a Delete carried on by compaction: of the copies that it names alone
 )
 
 // Flags of Put and Move.
@@ -170,6 +191,12 @@ const (
 	flagSpilled = 1 << 0 // the head lies in the blob
 	flagTail    = 1 << 1 // there is a tail
 	flagFirst   = 1 << 2 // first is not the entry's own segment
+)
+
+// Flags of Delete and Tomb.
+const (
+	flagNames = 1 << 0 // the space is Kept: it is said which copies are deleted
+	flagBulk  = 1 << 1 // they lie in lane Bulk, else in Meta
 )
 
 // logOp is one operation as it stands in a frame. Its slices alias the frame.
@@ -180,8 +207,9 @@ type logOp struct {
 	key   []byte
 	head  []byte // Put, Move: the head unless spilled; DeleteRange: the upper end; Add: the encoded vector
 
-	first, last SegmentID // Put, Move: first; Delete, Tomb: both
-	from        Ref       // Move: segment and offset of the copy it replaces
+	first SegmentID // Put, Move, Delete, Tomb
+	from  Ref       // Move: segment and offset of the copy it replaces
+	at    Ref       // Delete, Tomb: segment and offset of the newest copy it deletes
 
 	headLen, tailLen uint32
 	headSum, tailSum uint64
@@ -246,17 +274,58 @@ func appendPut(b []byte, o *logOp) (_ []byte, keyAt, headAt int) {
 	return b, keyAt, headAt
 }
 
-// deleteFirstAt is where first and last stand in a Delete, from its start.
-const deleteFirstAt = 2
+// deleteFlagsAt is where the flags stand in a Delete, from its start, and
+// deleteNamesSize how long what it names is behind them.
+const (
+	deleteFlagsAt   = 2
+	deleteNamesSize = 12
+)
+
+// putDeleteNames writes what a Delete or Tomb names into b, which begins with its
+// flags.
+func putDeleteNames(b []byte, o *logOp) {
+	le := binary.LittleEndian
+	b[0] = o.flags
+	le.PutUint32(b[1:], uint32(o.first))
+	le.PutUint32(b[5:], uint32(o.at.Segment))
+	le.PutUint32(b[9:], o.at.Offset)
+}
 
 // appendDelete appends a Delete or Tomb, and tells where its key stands.
 func appendDelete(b []byte, o *logOp) (_ []byte, keyAt int) {
-	b = append(b, o.kind, byte(o.space))
-	b = binary.LittleEndian.AppendUint32(b, uint32(o.first))
-	b = binary.LittleEndian.AppendUint32(b, uint32(o.last))
+	b = append(b, o.kind, byte(o.space), o.flags)
+	if o.flags&flagNames != 0 {
+		b = append(b, make([]byte, deleteNamesSize)...)
+		putDeleteNames(b[len(b)-deleteNamesSize-1:], o)
+	}
 	b = binary.AppendUvarint(b, uint64(len(o.key)))
 	keyAt = len(b)
 	return append(b, o.key...), keyAt
+}
+
+// deletes reports whether a Tomb is of the copy at ref, in a lane: of those of its
+// own lane up to the one that it names. Copies behind that were put again later.
+//
+// INVARIANT: while there is an entry, its key is put again in its own lane alone, so
+// the copies that a Delete is of lie all in one lane, where places grow with time.
+func (o *logOp) deletes(ref Ref, l Lane) bool {
+	return o.flags&flagNames != 0 && l == o.atLane() && ref.Segment >= o.first && !ref.behind(o.at)
+}
+
+// atLane is the lane of the copies that a Delete or Tomb is of.
+func (o *logOp) atLane() Lane {
+	if o.flags&flagBulk != 0 {
+		return Bulk
+	}
+	return Meta
+}
+
+// nameDelete sets what a Delete names: the copies up to at, in lane l.
+func (o *logOp) nameDelete(first SegmentID, at Ref, l Lane) {
+	o.flags, o.first, o.at = flagNames, first, Ref{Segment: at.Segment, Offset: at.Offset}
+	if l == Bulk {
+		o.flags |= flagBulk
+	}
 }
 
 // appendPair appends a DeleteRange or an Add: two byte strings, and tells where
@@ -275,8 +344,10 @@ func appendPair(b []byte, kind byte, space SpaceID, p, q []byte) (_ []byte, pAt,
 type opReader struct {
 	b    []byte
 	pos  int
+	last int    // where the operation read last begins
 	blob uint64 // bytes of blob given to operations so far
 	err  bool
+	new  bool // with err: an operation that this program does not know
 }
 
 func (r *opReader) take(n uint64) []byte {
@@ -315,7 +386,7 @@ func (r *opReader) uvarint() uint64 {
 		return 0
 	}
 	v, n := binary.Uvarint(r.b[r.pos:])
-	if n <= 0 {
+	if n <= 0 || n > 1 && r.b[r.pos+n-1] == 0 { // cut short, or longer than it need be
 		r.err = true
 		return 0
 	}
@@ -339,6 +410,7 @@ func (r *opReader) next(o *logOp) bool {
 	if r.err || r.pos == len(r.b) {
 		return false
 	}
+	r.last = r.pos
 	*o = logOp{start: uint32(r.pos)}
 	o.kind = r.u8()
 	o.space = SpaceID(r.u8())
@@ -346,21 +418,47 @@ func (r *opReader) next(o *logOp) bool {
 	case opPut, opMove:
 		r.put(o)
 	case opDelete, opTomb:
-		o.first, o.last = SegmentID(r.u32()), SegmentID(r.u32())
-		o.key = r.bytes()
-	case opDeleteRange, opAdd:
+		r.delete(o)
+	case opDeleteRange:
 		o.key, o.head = r.bytes(), r.bytes()
+		if len(o.head) > 0 && bytes.Compare(o.key, o.head) > 0 {
+			r.err = true
+		}
+	case opAdd:
+		o.key, o.head = r.bytes(), r.bytes()
+		if _, ok := addCounters(nil, o.head); !ok {
+			r.err = true
+		}
 	default:
-		r.err = true
+		r.unknown()
 	}
 	o.end = uint32(r.pos)
 	return !r.err
 }
 
+// unknown notes that what comes next is not of this version.
+func (r *opReader) unknown() {
+	r.new = r.new || !r.err
+	r.err = true
+}
+
+func (r *opReader) delete(o *logOp) {
+	o.flags = r.u8()
+	switch o.flags {
+	case 0:
+	case flagNames, flagNames | flagBulk:
+		o.first = SegmentID(r.u32())
+		o.at = Ref{Segment: SegmentID(r.u32()), Offset: r.u32()}
+	default:
+		r.unknown()
+	}
+	o.key = r.bytes()
+}
+
 func (r *opReader) put(o *logOp) {
 	o.flags = r.u8()
 	if o.flags&^(flagSpilled|flagTail|flagFirst) != 0 {
-		r.err = true
+		r.unknown()
 	}
 	if o.kind == opMove {
 		o.from.Segment, o.from.Offset = SegmentID(r.u32()), r.u32()
@@ -388,7 +486,8 @@ func (r *opReader) put(o *logOp) {
 }
 
 // decodeOps checks a frame's operation bytes against its header and reads them
-// all. The result aliases ops.
+// all. The result aliases ops. errs.Corrupt: they are damaged; errs.NotImplemented:
+// they are sound and of a newer program.
 func decodeOps(h *frameHeader, ops []byte, into []logOp) ([]logOp, error) {
 	if uint32(len(ops)) != h.opsLen || xxhash.Sum64(ops) != h.opsSum {
 		return nil, errs.New("volume.decodeOps", errs.Corrupt, "checksum of the operations")
@@ -397,6 +496,9 @@ func decodeOps(h *frameHeader, ops []byte, into []logOp) ([]logOp, error) {
 	into = into[:0]
 	for o := (logOp{}); r.next(&o); {
 		into = append(into, o)
+	}
+	if r.new {
+		return nil, newer("an operation of kind %d with flags %d", ops[r.last], ops[min(r.last+2, len(ops)-1)])
 	}
 	if r.err || uint32(len(into)) != h.opCount || r.blob != uint64(h.blobLen) {
 		return nil, errs.New("volume.decodeOps", errs.Corrupt, "operations do not match their header")

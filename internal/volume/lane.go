@@ -2,7 +2,6 @@ package volume
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"runtime"
 	"slices"
@@ -275,7 +274,8 @@ func (l *lane) run() {
 //
 // INVARIANT: the index holds nothing of a frame before the frame is durable, and
 // within a lane frames are applied in the order of the log. What pebble has
-// flushed is then an exact prefix of each lane.
+// flushed is then an exact prefix of each lane. Each frame says what was applied of
+// the other lane before it was made, so that recovery can keep to that order too.
 func (l *lane) commit(group []*Batch) error {
 	v := l.v
 	l.commitMu.Lock()
@@ -308,6 +308,7 @@ func (l *lane) commit(group []*Batch) error {
 		return err
 	}
 	h.segment, h.seq, h.durable = l.seg.id, l.seq+1, l.seq
+	h.other = v.lanes[1-l.id].applied.Load()
 	pb := v.db.NewBatchWithSize(int(ops) + int(n)*48 + 64)
 	defer pb.Close()
 	frame := l.buffer(h.size())
@@ -366,9 +367,8 @@ func (l *lane) encode(h *frameHeader, group []*Batch, frame []byte, pb *pebble.B
 		for i := range b.list {
 			p := &b.list[i]
 			o := p.logOp
-			if o.kind == opDelete {
-				binary.LittleEndian.PutUint32(ops[o.start+deleteFirstAt:], uint32(o.first))
-				binary.LittleEndian.PutUint32(ops[o.start+deleteFirstAt+4:], uint32(o.last))
+			if o.kind == opDelete && o.flags&flagNames != 0 { // resolve may have changed them
+				putDeleteNames(ops[o.start+deleteFlagsAt:], &o)
 			}
 			o.start += opAt
 			o.end += opAt
@@ -433,6 +433,9 @@ func (l *lane) roll() error {
 		v.kickBackground()
 	}
 	id := SegmentID(v.lastSegment.Add(1))
+	if id == 0 {
+		return v.fail(errs.New("volume.Commit", errs.Unavailable, "the segment numbers are used up"))
+	}
 	s := &segment{id: id, lane: l.id, path: v.path("log", segmentName(l.id, id))}
 	f, claimed, err := v.createSegment(s)
 	if err != nil {
@@ -466,6 +469,7 @@ func (l *lane) seal() error {
 		return err
 	}
 	h := frameHeader{lane: l.id, seal: true, segment: l.seg.id, generation: uint32(l.v.generation), seq: l.seq + 1, durable: l.seq}
+	h.other = l.v.lanes[1-l.id].applied.Load()
 	h.opsSum = xxhash.Sum64(nil)
 	if l.off+h.size() <= l.v.cfg.segmentBytes(l.id) {
 		frame := l.buffer(h.size())

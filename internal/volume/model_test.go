@@ -89,15 +89,14 @@ type state map[string]string
 
 // modelWriter is a goroutine with keys of its own.
 type modelWriter struct {
-	m        *model
-	id       int
-	rng      *rand.Rand
-	acked    state
-	pending  []change        // after the last acknowledged Commit: lazy ones, and one in flight
-	busy     map[string]bool // keys in pending lazy changes, not to be touched again yet
-	nextBulk int
-	bulk     []string // keys put in Bulk and not deleted
-	err      error
+	m       *model
+	id      int
+	rng     *rand.Rand
+	acked   state
+	pending []change        // after the last acknowledged Commit: lazy ones, and one in flight
+	busy    map[string]bool // keys in pending lazy changes, not to be touched again yet
+	bulk    []string        // keys put in Bulk and not deleted
+	err     error
 }
 
 // change is what a batch does to the state.
@@ -268,16 +267,7 @@ func (w *modelWriter) step(v *Volume) (stop bool) {
 func (w *modelWriter) op(v *Volume, b *Batch, c *change, touched []string) (name string, ok bool) {
 	add := func(f func(state)) { c.f = append(c.f, f) }
 	if b.lane == Bulk {
-		key := fmt.Sprintf("w%d-bulk%05d", w.id, w.nextBulk)
-		w.nextBulk++
-		tail := w.bytes(1 + w.rng.IntN(3500))
-		b.Put(kept, []byte(key), []byte("frag"), tail, Ref{})
-		add(func(s state) { s["1/"+key] = "frag|" + string(tail) })
-		w.bulk = append(w.bulk, key)
-		n := int64(w.rng.IntN(100))
-		b.Add(cnts, fmt.Appendf(nil, "w%d-n", w.id), 1, n)
-		add(func(s state) { addState(s, fmt.Sprintf("3/w%d-n", w.id), 1, n) })
-		return "", true
+		return w.putBulk(v, b, add, touched)
 	}
 	switch w.rng.IntN(10) {
 	case 0, 1, 2, 3, 4:
@@ -300,6 +290,29 @@ func (w *modelWriter) op(v *Volume, b *Batch, c *change, touched []string) (name
 		add(func(s state) { addState(s, fmt.Sprintf("3/w%d-n", w.id), 1, n) })
 		return "", true
 	}
+}
+
+// putBulk puts one of few keys, so that most were put and deleted before.
+func (w *modelWriter) putBulk(v *Volume, b *Batch, add func(func(state)), touched []string) (string, bool) {
+	key := fmt.Sprintf("w%d-bulk%02d", w.id, w.rng.IntN(12))
+	name := "1/" + key
+	if w.busy[name] || slices.Contains(touched, name) {
+		return "", true
+	}
+	old, ok := w.old(v, kept, key)
+	if !ok {
+		return "", false
+	}
+	tail := w.bytes(1 + w.rng.IntN(3500))
+	b.Put(kept, []byte(key), []byte("frag"), tail, old)
+	add(func(s state) { s[name] = "frag|" + string(tail) })
+	if !slices.Contains(w.bulk, key) {
+		w.bulk = append(w.bulk, key)
+	}
+	n := int64(w.rng.IntN(100))
+	b.Add(cnts, fmt.Appendf(nil, "w%d-n", w.id), 1, n)
+	add(func(s state) { addState(s, fmt.Sprintf("3/w%d-n", w.id), 1, n) })
+	return name, true
 }
 
 func addState(s state, key string, d ...int64) {

@@ -64,11 +64,12 @@ func (v *Volume) rebuild(ctx context.Context) error {
 	if err := v.listSegments(); err != nil {
 		return err
 	}
-	for _, l := range []Lane{Bulk, Meta} {
-		r := &replay{v: v, l: v.lanes[l], rebuild: true, touched: make(map[*segment]struct{})}
-		if err := r.run(ctx); err != nil {
-			return err
-		}
+	var rs [lanes]*replay
+	for l := range Lane(lanes) {
+		rs[l] = &replay{v: v, l: v.lanes[l], rebuild: true}
+	}
+	if err := replayAll(ctx, rs); err != nil {
+		return err
 	}
 	return ioError("volume.Rebuild", v.db.Flush())
 }

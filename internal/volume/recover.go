@@ -4,6 +4,9 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
+	"iter"
+	"math"
 	"slices"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -45,10 +48,10 @@ func (v *Volume) position(l Lane) (position, error) {
 
 // recover brings the index up to the end of the log.
 //
-// INVARIANT: for each key, all that Bulk has of it precedes all that Meta has: a
-// key is put in Bulk once, and only Meta replaces or deletes it. Replaying all of
-// Bulk first and then all of Meta therefore gives what was, whatever the order in
-// which the two lanes were applied.
+// INVARIANT: a frame is replayed behind every frame of the other lane that had been
+// applied when it was made, as its header says. Two changes of a key of which one
+// was committed before the other was given to the volume thus keep their order,
+// whichever lanes they are in. The order of the rest was anybody's guess before.
 func (v *Volume) recover(ctx context.Context) error {
 	if err := v.listSegments(); err != nil {
 		return err
@@ -64,17 +67,46 @@ func (v *Volume) recover(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, l := range []Lane{Bulk, Meta} {
-		r := &replay{v: v, l: v.lanes[l], clean: clean != 0 && clean == gen, active: active>>l&1 != 0, touched: make(map[*segment]struct{})}
-		if err := r.run(ctx); err != nil {
-			return err
-		}
+	var rs [lanes]*replay
+	for l := range Lane(lanes) {
+		rs[l] = &replay{v: v, l: v.lanes[l], clean: clean != 0 && clean == gen, active: active>>l&1 != 0}
+	}
+	if err := replayAll(ctx, rs); err != nil {
+		return err
 	}
 	if gen, err = v.readGeneration(); err != nil {
 		return err
 	}
+	if gen >= math.MaxUint32 {
+		return errs.New("volume.Open", errs.Corrupt, "generation %d", gen)
+	}
 	v.generation = gen + 1
 	return nil
+}
+
+// replayAll replays both lanes, each up to where it must wait for the other.
+func replayAll(ctx context.Context, rs [lanes]*replay) error {
+	var next [lanes]func() (frameHeader, bool) // apply the lane's frame, and go on to the one behind it
+	var head [lanes]frameHeader
+	var more [lanes]bool
+	for l, r := range rs {
+		r.touched = make(map[*segment]struct{})
+		pull, stop := iter.Pull(r.frames(ctx))
+		defer stop()
+		next[l] = pull
+		head[l], more[l] = pull()
+	}
+	// Not on after a failure: what is kept of the index must be what some crash of
+	// the running volume could have left.
+	for (more[Meta] || more[Bulk]) && rs[Meta].err == nil && rs[Bulk].err == nil {
+		l := Bulk
+		// Both can have to wait only in a log that nobody has written.
+		if !more[Bulk] || more[Meta] && head[Bulk].other >= head[Meta].seq && head[Meta].other < head[Bulk].seq {
+			l = Meta
+		}
+		head[l], more[l] = next[l]()
+	}
+	return errors.Join(rs[Meta].err, rs[Bulk].err)
 }
 
 // readClean returns the generation that was last closed in order, 0 if none was,
@@ -148,7 +180,22 @@ type replay struct {
 	expect   uint64 // seq of the next frame
 	resynced bool   // frames were lost: the next may have any higher seq
 	touched  map[*segment]struct{}
-	frames   int64
+	yield    func(frameHeader) bool
+	err      error
+}
+
+// errStopped ends a replay because the other lane's has failed.
+var errStopped = errs.New("volume.Open", errs.Canceled, "the other lane cannot be replayed")
+
+// frames replays the lane's log. It yields each frame's header, and applies the
+// frame when it is asked for the next. What went wrong is in r.err at the end.
+func (r *replay) frames(ctx context.Context) iter.Seq[frameHeader] {
+	return func(yield func(frameHeader) bool) {
+		r.yield = yield
+		if r.err = r.run(ctx); r.err == errStopped {
+			r.err = nil
+		}
+	}
 }
 
 func (r *replay) run(ctx context.Context) error {
@@ -319,6 +366,9 @@ func (r *replay) replayFrames(sc *frameScanner, s *segment, off, bound int64, la
 		}
 		if ok && (h.seq == r.expect || r.resynced && h.seq > r.expect) {
 			r.resynced = false
+			if !r.yield(h) {
+				return errStopped
+			}
 			if err := r.apply(s, &h, ops, off); err != nil {
 				return err
 			}
@@ -437,7 +487,6 @@ func (r *replay) apply(s *segment, h *frameHeader, ops []logOp, off int64) error
 	s.end.Store(off + h.size())
 	r.pos = position{segment: s.id, offset: uint32(off + h.size()), seq: h.seq}
 	r.expect = h.seq + 1
-	r.frames++
 	if err := v.applyIndex(pb, r.touched, s, r.l.id, r.pos); err != nil {
 		return ioError("volume.Open", err)
 	}
@@ -465,8 +514,9 @@ func (r *replay) step(pb *pebble.Batch, within map[string]Ref, s *segment, o *lo
 		return Ref{}, Ref{}, false, nil
 	}
 	if o.kind == opTomb {
-		// Of copies in [first, last] only: an entry put again later stays.
-		if old.IsZero() || old.Segment < o.first || old.Segment > o.last {
+		// Of the copies that it names only: an entry put again later stays.
+		l, ok := r.v.segs.lane(old.Segment)
+		if !ok || !o.deletes(old, l) {
 			return Ref{}, Ref{}, false, nil
 		}
 		del := *o

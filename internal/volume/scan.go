@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"io"
 
+	"ringfort/internal/errs"
 	"ringfort/internal/vfs"
 )
 
@@ -72,8 +73,16 @@ func (s *frameScanner) header(off int64) (h frameHeader, ok bool, err error) {
 	if !ok || err != nil {
 		return h, false, err
 	}
-	h, ok = parseFrameHeader(p, s.key)
-	return h, ok && h.segment == s.id && h.lane == s.lane, nil
+	return s.parse(p)
+}
+
+// parse reads a frame header, if p begins with a sound one of this segment.
+func (s *frameScanner) parse(p []byte) (h frameHeader, ok bool, err error) {
+	h, ok, err = parseFrameHeader(p, s.key)
+	if h.segment != s.id { // a stale one, of what a recycled file held before
+		return h, false, nil
+	}
+	return h, ok && h.lane == s.lane, err
 }
 
 // frame reads the whole frame at off and verifies it. ops and blobs are good
@@ -88,7 +97,7 @@ func (s *frameScanner) frame(off int64) (h frameHeader, ops []logOp, blobs []byt
 		return h, nil, nil, false, err
 	}
 	if s.ops, err = decodeOps(&h, p[headerSize:headerSize+int64(h.opsLen)], s.ops); err != nil {
-		return h, nil, nil, false, nil
+		return h, nil, nil, false, unlessCorrupt(err)
 	}
 	blobs = p[headerSize+int64(h.opsLen):]
 	for i := range s.ops {
@@ -111,9 +120,18 @@ func (s *frameScanner) operations(off int64) (h frameHeader, ops []logOp, ok boo
 		return h, nil, false, err
 	}
 	if s.ops, err = decodeOps(&h, p, s.ops); err != nil {
-		return h, nil, false, nil
+		return h, nil, false, unlessCorrupt(err)
 	}
 	return h, s.ops, true, nil
+}
+
+// unlessCorrupt returns err unless it is damage, which scanners report as a frame
+// that is not there.
+func unlessCorrupt(err error) error {
+	if errs.Is(err, errs.Corrupt) {
+		return nil
+	}
+	return err
 }
 
 // nextHeader finds the first sound frame header of this segment at or behind off
@@ -129,8 +147,9 @@ func (s *frameScanner) nextHeader(off, limit int64) (at int64, h frameHeader, ok
 		if !ok || binary.LittleEndian.Uint32(p) != frameMagic {
 			continue
 		}
-		if h, ok := parseFrameHeader(p, s.key); ok && h.segment == s.id && h.lane == s.lane {
-			return off, h, true, nil
+		h, ok, err := s.parse(p)
+		if ok || err != nil {
+			return off, h, ok, err
 		}
 	}
 	return 0, h, false, nil
@@ -142,6 +161,6 @@ func (s *frameScanner) info() (info segmentInfo, ok bool, err error) {
 	if !ok || err != nil {
 		return info, false, err
 	}
-	info, ok = parseSegmentInfo(p)
-	return info, ok && info.id == s.id && info.lane == s.lane, nil
+	info, ok, err = parseSegmentInfo(p)
+	return info, ok && info.id == s.id && info.lane == s.lane, err
 }

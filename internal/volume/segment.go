@@ -90,6 +90,14 @@ func (t *segments) add(s *segment) {
 // get returns a segment, or nil if it is gone.
 func (t *segments) get(id SegmentID) *segment { return (*t.table.Load())[id] }
 
+// lane returns a segment's lane; ok is false if it is gone.
+func (t *segments) lane(id SegmentID) (l Lane, ok bool) {
+	if s := t.get(id); s != nil {
+		return s.lane, true
+	}
+	return Meta, false
+}
+
 // of returns a lane's segments, oldest first.
 func (t *segments) of(l Lane) []*segment {
 	var all []*segment
