@@ -33,6 +33,28 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
+// todays are releases of this year of clients that Linux distributions have in
+// older ones.
+var todays = map[string]harness.Tool{
+	"rclone": {Module: "github.com/rclone/rclone", Version: "v1.75.1", Package: "."},
+	"restic": {Module: "github.com/restic/restic", Version: "v0.18.1", Package: "./cmd/restic"},
+}
+
+// eachProgram runs test on every set-up with the client that is installed and, in
+// the long form, with today's release of it.
+func eachProgram(t *testing.T, name string, test func(t *testing.T, s *harness.System, program string)) {
+	run := func(find func(t testing.TB) string) func(t *testing.T) {
+		return func(t *testing.T) {
+			program := find(t)
+			rig.Each(t, harness.Setups(), func(t *testing.T, s *harness.System) { test(t, s, program) })
+		}
+	}
+	t.Run("installed", run(func(t testing.TB) string { return harness.Find(t, name) }))
+	if harness.Long() {
+		t.Run("today", run(func(t testing.TB) string { return rig.BuildTool(t, todays[name]) }))
+	}
+}
+
 // bigBytes is the size of a file that clients send in parts, in the short form.
 const bigBytes = 21<<20 + 17
 

@@ -9,9 +9,8 @@ import (
 
 // rclone returns a function that runs rclone with two remotes: "s3:" and, where
 // there is Swift, "swift:", on the same account.
-func rclone(t *testing.T, s *harness.System) (*harness.Sandbox, func(args ...string) string) {
+func rclone(t *testing.T, s *harness.System, program string) (*harness.Sandbox, func(args ...string) string) {
 	t.Helper()
-	program := harness.Find(t, "rclone")
 	box := harness.NewSandbox(t)
 	for name, value := range map[string]string{
 		"RCLONE_CONFIG":                      box.WriteFile("rclone.conf", ""),
@@ -43,16 +42,16 @@ func rcloneSwift(t *testing.T, s *harness.System, box *harness.Sandbox) {
 // TestRcloneSync sends a tree up and down, and changes to it, and has rclone
 // compare both sides, by digest and by content.
 func TestRcloneSync(t *testing.T) {
-	rig.Each(t, harness.Setups(), func(t *testing.T, s *harness.System) {
-		box, run := rclone(t, s)
+	eachProgram(t, "rclone", func(t *testing.T, s *harness.System, program string) {
+		box, run := rclone(t, s, program)
 		syncTree(t, box, run, "s3:rclone-sync/tree")
 	})
 }
 
 // TestRcloneSwift does the same through Swift.
 func TestRcloneSwift(t *testing.T) {
-	rig.Each(t, harness.Setups(), func(t *testing.T, s *harness.System) {
-		box, run := rclone(t, s)
+	eachProgram(t, "rclone", func(t *testing.T, s *harness.System, program string) {
+		box, run := rclone(t, s, program)
 		rcloneSwift(t, s, box)
 		syncTree(t, box, run, "swift:rclone-swift/tree")
 	})
@@ -80,8 +79,8 @@ func syncTree(t *testing.T, box *harness.Sandbox, run func(...string) string, re
 
 // TestRcloneBig sends a file in parts, and copies it on the server.
 func TestRcloneBig(t *testing.T) {
-	rig.Each(t, harness.Setups(), func(t *testing.T, s *harness.System) {
-		box, run := rclone(t, s)
+	eachProgram(t, "rclone", func(t *testing.T, s *harness.System, program string) {
+		box, run := rclone(t, s, program)
 		big := harness.BigFile(t, box.Path("up", "big"), bigBytes)
 		parts := []string{"--s3-upload-cutoff", "6M", "--s3-chunk-size", "5M", "--s3-copy-cutoff", "6M"}
 		run(append(parts, "copy", box.Path("up"), "s3:rclone-big/a")...)
@@ -96,8 +95,8 @@ func TestRcloneBig(t *testing.T) {
 // TestRcloneCrossProtocol writes through one protocol and compares through the
 // other.
 func TestRcloneCrossProtocol(t *testing.T) {
-	rig.Each(t, harness.Setups(), func(t *testing.T, s *harness.System) {
-		box, run := rclone(t, s)
+	eachProgram(t, "rclone", func(t *testing.T, s *harness.System, program string) {
+		box, run := rclone(t, s, program)
 		rcloneSwift(t, s, box)
 		tree := harness.TreeFor(t)
 		run("mkdir", "s3:cross-a")

@@ -9,28 +9,27 @@ import (
 
 // TestResticS3 backs up to S3, checks every byte and restores.
 func TestResticS3(t *testing.T) {
-	rig.Each(t, harness.Setups(), func(t *testing.T, s *harness.System) {
+	eachProgram(t, "restic", func(t *testing.T, s *harness.System, program string) {
 		box := harness.NewSandbox(t)
 		box.Setenv("AWS_ACCESS_KEY_ID", s.AccessKey)
 		box.Setenv("AWS_SECRET_ACCESS_KEY", s.SecretKey)
-		backup(t, box, "s3:"+s.S3()+"/restic-bucket/repo")
+		backup(t, box, program, "s3:"+s.S3()+"/restic-bucket/repo")
 	})
 }
 
 // TestResticSwift does the same through Swift.
 func TestResticSwift(t *testing.T) {
-	rig.Each(t, harness.Setups(), func(t *testing.T, s *harness.System) {
+	eachProgram(t, "restic", func(t *testing.T, s *harness.System, program string) {
 		box := harness.NewSandbox(t)
 		box.Setenv("ST_AUTH", s.SwiftAuth(t))
 		box.Setenv("ST_USER", s.SwiftUser())
 		box.Setenv("ST_KEY", s.SecretKey)
-		backup(t, box, "swift:restic-container:/repo")
+		backup(t, box, program, "swift:restic-container:/repo")
 	})
 }
 
-func backup(t *testing.T, box *harness.Sandbox, repository string) {
+func backup(t *testing.T, box *harness.Sandbox, program, repository string) {
 	t.Helper()
-	program := harness.Find(t, "restic")
 	box.Setenv("RESTIC_PASSWORD", "e2e")
 	box.Setenv("RESTIC_REPOSITORY", repository)
 	run := func(args ...string) string {

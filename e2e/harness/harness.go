@@ -54,6 +54,9 @@ type Harness struct {
 	build  sync.Once
 	binary string
 	err    error
+
+	toolsMu sync.Mutex
+	tools   map[Tool]builtTool // guarded by toolsMu
 }
 
 // New makes a Harness. Nothing is built before it is needed.
@@ -62,7 +65,7 @@ func New() (*Harness, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Harness{dir: dir}, nil
+	return &Harness{dir: dir, tools: make(map[Tool]builtTool)}, nil
 }
 
 // Close removes the built program.

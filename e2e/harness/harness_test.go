@@ -252,6 +252,28 @@ func TestTrees(t *testing.T) {
 	}
 }
 
+func TestFindMetric(t *testing.T) {
+	const page = "# HELP up whether\nup_total 3\nup{device=\"1\"} 4\nup 5e+06\n"
+	if v, err := findMetric(strings.NewReader(page), "up"); err != nil || v != 5e6 {
+		t.Errorf("got %v, %v", v, err)
+	}
+	if _, err := findMetric(strings.NewReader(page), "down"); err == nil {
+		t.Error("a metric that is not there is found")
+	}
+}
+
+// TestBuildTool: what the proxy does not have is said, and asked for once.
+func TestBuildTool(t *testing.T) {
+	t.Setenv("GOPROXY", "off")
+	t.Setenv("GOFLAGS", "-mod=mod")
+	h := newFake(t)
+	tool := Tool{Module: "example.com/none", Version: "v1.0.0", Package: "."}
+	b := h.buildTool(t, tool)
+	if b.path != "" || !strings.Contains(b.problem, "example.com/none@v1.0.0") {
+		t.Errorf("got %+v", b)
+	}
+}
+
 // TestTied: what the harness starts ends with it, even when it is killed.
 func TestTied(t *testing.T) {
 	self, err := os.Executable()

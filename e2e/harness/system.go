@@ -22,6 +22,9 @@ type Setup struct {
 	// Dirs is the number of directories of each node, Nodes the number of
 	// processes. Nodes 0 is a server that the harness did not start.
 	Dirs, Nodes int
+	// Policy is what a single node is told to keep objects by; "" leaves it to the
+	// number of directories.
+	Policy string
 	// TLS adds a TLS listener with a certificate of a throw-away authority.
 	TLS bool
 	// Disks gives each directory of a single node a disk of its own, see [NewDisk].
@@ -167,6 +170,9 @@ func (s *System) startServer(t testing.TB, dirs []string) {
 		cert, key, ca := writeCertificates(t, s.logDir)
 		s.CAFile = ca
 		n.args = append(n.args, "--tls-cert", cert, "--tls-key", key)
+	}
+	if s.Setup.Policy != "" {
+		n.args = append(n.args, "--policy", s.Setup.Policy)
 	}
 	n.args = append(n.args, dirs...)
 	s.Nodes = append(s.Nodes, n)
