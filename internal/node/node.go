@@ -129,6 +129,17 @@ func (c *Config) fill() {
 	}
 }
 
+// memTables is what the memory tables of all devices take in steady state, the
+// one that is filled and the one that is flushed. Pebble takes it out of the block
+// cache, which would otherwise have no room left for blocks.
+func (c *Config) memTables() int64 {
+	size := c.Volume.MemTableBytes
+	if size == 0 {
+		size = volume.DefaultMemTableBytes
+	}
+	return int64(len(c.Dirs)) * 2 * int64(size)
+}
+
 // identity is what a node knows of its cluster, however it came to know it.
 type identity struct {
 	cluster string
@@ -149,7 +160,7 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	n.cache = pebble.NewCache(cfg.CacheBytes)
+	n.cache = pebble.NewCache(cfg.CacheBytes + cfg.memTables())
 	if n.cfg.Objects.Buffers == nil {
 		n.cfg.Objects.Buffers = erasure.NewPool(24 << 20)
 	}

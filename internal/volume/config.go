@@ -44,6 +44,9 @@ func (l Lane) String() string {
 	return "meta"
 }
 
+// DefaultMemTableBytes is the size of a memory table unless Config says otherwise.
+const DefaultMemTableBytes = 8 << 20
+
 // Config says where a volume lies and what it may use. The zero value of every
 // field but Dir, FS and Spaces stands for its default.
 type Config struct {
@@ -55,7 +58,9 @@ type Config struct {
 	// change from true to false and back without a Rebuild.
 	Spaces []Space
 
-	// Cache is the block cache, shared by all volumes of a process. Nil: 16 MiB of its own.
+	// Cache is the block cache, shared by all volumes of a process. Memory tables
+	// are taken out of it: it needs room for two of each volume, and for blocks
+	// besides. Nil: 32 MiB of its own.
 	Cache *pebble.Cache
 	// MemTableBytes is the size of one of the index's memory tables, of which up
 	// to four exist at a time under load. Larger: fewer flushes and less to
@@ -130,7 +135,7 @@ func (c Config) withDefaults() Config {
 		}
 	}
 	if c.MemTableBytes == 0 {
-		c.MemTableBytes = int(8 * mib)
+		c.MemTableBytes = DefaultMemTableBytes
 	}
 	if c.MaxHeadBytes == 0 {
 		c.MaxHeadBytes = int(kib)

@@ -131,7 +131,7 @@ func prepare(cfg Config) (v *Volume, fresh bool, err error) {
 		return nil, false, ioError("volume.Open", err)
 	}
 	if v.cfg.Cache == nil {
-		v.ownCache = pebble.NewCache(16 * mib)
+		v.ownCache = pebble.NewCache(32 * mib)
 		v.cfg.Cache = v.ownCache
 	}
 	return v, fresh, nil
