@@ -128,3 +128,20 @@ func TestBucketDirectory(t *testing.T) {
 		t.Errorf("%+v, %v", k, err)
 	}
 }
+
+// TestSpacesAreFrozen: the numbers are on disks.
+func TestSpacesAreFrozen(t *testing.T) {
+	got := ""
+	for _, s := range Spaces() {
+		got += fmt.Sprintf("%d %s kept=%v\n", s.ID, s.Name, s.Kept)
+	}
+	const want = `32 account registers kept=true
+33 account register notes kept=true
+34 account rows kept=false
+36 account row tombstones kept=false
+37 account row counters kept=false
+`
+	if got != want {
+		t.Errorf("spaces are\n%swere\n%s", got, want)
+	}
+}

@@ -397,6 +397,48 @@ func TestRunReaps(t *testing.T) {
 	}
 }
 
+// TestSpacesAreFrozen: the numbers are on disks.
+func TestSpacesAreFrozen(t *testing.T) {
+	got := ""
+	for _, s := range Spaces() {
+		got += fmt.Sprintf("%d %s kept=%v\n", s.ID, s.Name, s.Kept)
+	}
+	const want = `16 container registers kept=true
+17 container register notes kept=true
+18 container rows kept=false
+19 container version rows kept=false
+20 container row tombstones kept=false
+21 container row counters kept=false
+`
+	if got != want {
+		t.Errorf("spaces are\n%swere\n%s", got, want)
+	}
+}
+
+// TestNewerContainer: a register that a newer program wrote decides nothing here: no
+// row is taken on its account, and none reaped.
+func TestNewerContainer(t *testing.T) {
+	b := newBench(t)
+	b.write(key, record(1, catalog.Container{Incarnation: incA, State: catalog.Live}))
+	if err := b.PutRows(ctx, objects(incA), []catalog.Row{row("x")}); err != nil {
+		t.Fatal(err)
+	}
+	newer := record(2, catalog.Container{Incarnation: incB, State: catalog.Live})
+	newer.Value[0]++
+	b.write(key, newer)
+	b.settle(key, 2)
+	if err := b.PutRows(ctx, objects(incB), []catalog.Row{row("x")}); !errs.Is(err, errs.NotImplemented) {
+		t.Error(err)
+	}
+	b.ReapAll(ctx)
+	if len(b.reap) != 1 {
+		t.Fatalf("%d reap events", len(b.reap))
+	}
+	if e := <-b.reap; !errs.Is(e.Err, errs.NotImplemented) || b.count(objects(incA)) != 1 {
+		t.Errorf("%+v", e)
+	}
+}
+
 func TestNewRefusesBadConfig(t *testing.T) {
 	if _, err := New(Config{}); !errs.Is(err, errs.Invalid) {
 		t.Error(err)

@@ -18,7 +18,13 @@
 //   - errs.Unavailable: the device has no record of the container, or an older
 //     split of its listing than the caller. It was away when the container was
 //     made, or is being refilled.
-//   - errs.Moved: the caller's split of the listing is an old one.
+//   - errs.Moved: the caller's split of the listing is an old one. The answer is the
+//     kind alone: it does not say where the row belongs. The container's register
+//     is the root that does: a caller reads it from a quorum, and asks again with
+//     the RangeEpoch that it finds there. Nothing is stored. Today every listing is
+//     in one piece and its RangeEpoch is 0, so no server answers so; a gateway that
+//     is answered so by a newer one takes it for one device's failure, and is short
+//     of a quorum (503) until it is as new.
 //
 // A gateway that is short of W devices for a row because of the first two reads
 // the container's register from a quorum. If what was chosen is not Live with that

@@ -24,18 +24,23 @@
 //	1 B    table
 //	rest   name
 //
+// Only in the tables of objects and of containers is that a name as clients know it,
+// and nothing besides. The others put more behind it (see catalog.Table):
+//
+//	uploads   name NUL upload id
+//	parts     name NUL upload id NUL part number in five digits
+//	versions  name NUL inverted timestamp (24 B) NUL version id
+//
 // Value:
 //
 //	1 B    version, 1
-//	24 B   ballot
-//	1 B    flags: 1 deleted, 2 the next field is left out, being equal to the ballot
-//	24 B   ts
-//	uvarint  bytes counted into the total
-//	uvarint length, value
+//	rest   the row but for its name: catalog.Row's AppendBody
 //
-// A fourth space holds under the key without a name the vector of counters (live
-// rows, their bytes, tombstones). They move in the batch of the row, as merged
-// deltas. The volume's checksums cover all of it.
+// A row of a later version is errs.NotImplemented, anything else that is not a row
+// errs.Corrupt. A fourth space holds under the key without a name the vector of
+// counters (live rows, their bytes, tombstones; see package volume for its bytes).
+// They move in the batch of the row, as merged deltas. The volume's checksums cover
+// all of it.
 //
 // # Paging
 //
@@ -49,6 +54,10 @@
 // order of the query. A common prefix is a place in the order like a name: the
 // names before it come before all of its names, and the names after it after all
 // of them. The store seeks over them.
+//
+// Tables whose keys hold more than a name take no delimiter (errs.Invalid): it might
+// be found in an id or among the bytes of a timestamp. The gateway asks for their
+// rows by prefix and rolls them up itself.
 //
 // THE RULE OF THE MARKER. The marker for the next page is the last entry's name
 // or, if it is one, its common prefix. To that end, a marker that is itself a

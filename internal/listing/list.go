@@ -5,6 +5,7 @@ import (
 	"context"
 	"strings"
 
+	"ringfort/internal/catalog"
 	"ringfort/internal/errs"
 	"ringfort/internal/peer"
 	"ringfort/internal/volume"
@@ -23,6 +24,9 @@ func (s *Store) List(ctx context.Context, q *peer.RowQuery) (*peer.RowPage, erro
 	if q.Limit < 1 || q.Limit > peer.MaxPage {
 		return nil, errs.New(op, errs.Invalid, "a limit of %d", q.Limit)
 	}
+	if q.Delimiter != "" && !namesOnly(q.Table) {
+		return nil, errs.New(op, errs.Invalid, "table %d is not rolled up: its keys hold more than names", q.Table)
+	}
 	lo, hi := bounds(q)
 	if bytes.Compare(lo, hi) >= 0 {
 		return &peer.RowPage{}, nil
@@ -35,6 +39,10 @@ func (s *Store) List(ctx context.Context, q *peer.RowQuery) (*peer.RowPage, erro
 	l := lister{q: q, it: it, prefix: append(appendTableKey(nil, &q.Listing), q.Prefix...), delimiter: []byte(q.Delimiter)}
 	return l.page(ctx)
 }
+
+// namesOnly reports whether a table's rows are named as clients name things, so that
+// a delimiter in a row's name is one in theirs.
+func namesOnly(t catalog.Table) bool { return t == catalog.Objects || t == catalog.Containers }
 
 // bounds returns the keys lo <= key < hi between which a query's names are.
 func bounds(q *peer.RowQuery) (lo, hi []byte) {

@@ -55,8 +55,11 @@ func appendStored(b []byte, r *catalog.Row) []byte {
 func decodeStored(b []byte) (catalog.Row, error) {
 	const op = "listing.decode"
 	r := wire.NewReader(b)
-	if v := r.Byte(); r.Err() == nil && v != rowVersion {
-		return catalog.Row{}, errs.New(op, errs.Corrupt, "a row of version %d", v)
+	switch v := r.Byte(); {
+	case v > rowVersion:
+		return catalog.Row{}, errs.New(op, errs.NotImplemented, "written by a newer program: a row of version %d", v)
+	case v < rowVersion:
+		return catalog.Row{}, errs.New(op, errs.Corrupt, "a row of version %d, or of no bytes", v)
 	}
 	row := catalog.ReadRowBody(&r)
 	if err := r.Done(); err != nil {
@@ -76,6 +79,9 @@ func checkRow(op string, r *catalog.Row) error {
 	switch {
 	case r.Name == "" || r.Ballot.IsZero():
 		return errs.New(op, errs.Invalid, "a row without a name or a ballot")
+	case !r.Ballot.Valid() || !r.TS.Valid():
+		// Nothing could be put above it, nor would it be read again.
+		return errs.New(op, errs.Invalid, "a row of a time beyond the end")
 	case len(r.Name) > MaxNameBytes:
 		return errs.New(op, errs.TooLarge, "a name of %d bytes", len(r.Name))
 	case len(r.Value) > MaxValueBytes:
@@ -86,7 +92,8 @@ func checkRow(op string, r *catalog.Row) error {
 	return nil
 }
 
-// splitTableKey reads the key of a table.
+// splitTableKey reads the key of a table. Which table it is does not matter to those
+// who go through all of them: they have no part in what its rows mean.
 func splitTableKey(b []byte) (l peer.Listing, err error) {
 	if len(b) != tableKeyLen {
 		return l, errs.New("listing.decode", errs.Corrupt, "a table's key of %d bytes", len(b))

@@ -81,13 +81,16 @@ type RowQuery struct {
 	Prefix string
 	// Marker and EndMarker bound the names: Marker < name < EndMarker, or the
 	// other way round when Reverse; "" is unbounded. Inclusive lets a name equal
-	// to Marker in.
+	// to Marker in. A Marker that is itself a common prefix of the query stands for
+	// all names under it. So the last entry of a page, name or common prefix, is the
+	// marker of the next.
 	Marker    string
 	EndMarker string
 	Inclusive bool
 	Reverse   bool
 	// Delimiter, if not "", rolls up names that contain it after Prefix: such a
-	// group is answered as one CommonPrefix entry with the row that proves it.
+	// group is answered as one CommonPrefix entry with the row that proves it. Only
+	// the tables whose rows are named as clients name things take one.
 	Delimiter string
 	Limit     int // rows and common prefixes together; 1 to MaxPage
 }
@@ -121,7 +124,10 @@ type ListingStats struct {
 	Bytes int64
 }
 
-// Rows are the calls on listings.
+// Rows are the calls on listings. Any of them may be answered with errs.Moved, whose
+// kind is all that it says: the caller's RangeEpoch is not that of the listing any
+// more, which has been split over partitions. The container's register says into
+// what; nothing was stored or told.
 type Rows interface {
 	// PutRows stores rows, at most MaxPage, each if it is newer than what is held.
 	// A container whose register on this device does not say Live with this

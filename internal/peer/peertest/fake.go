@@ -179,7 +179,7 @@ func (f *Fake) ReadLeased(ctx context.Context, t peer.Target, key keyhash.Hash, 
 	const longest = 2 * time.Second
 	until := time.Now().Add(min(longest, time.Duration(holder.Micros)*time.Microsecond))
 	f.leases[k] = append(f.leases[k], lease{holder, until})
-	return shown(f.state(k), true), nil
+	return shown(st, true), nil
 }
 
 // running returns the leases of a key that have not run out.
@@ -346,6 +346,9 @@ func (f *Fake) ListRows(ctx context.Context, t peer.Target, s peer.Service, q *p
 		e := peer.Entry{Row: r}
 		if i := strings.Index(r.Name[len(q.Prefix):], q.Delimiter); q.Delimiter != "" && i >= 0 {
 			e.CommonPrefix = r.Name[:len(q.Prefix)+i+len(q.Delimiter)]
+			if e.CommonPrefix == q.Marker && !q.Inclusive {
+				continue // the marker stands for all names under it
+			}
 			if n := len(p.Entries); n > 0 && p.Entries[n-1].CommonPrefix == e.CommonPrefix {
 				continue
 			}

@@ -202,6 +202,61 @@ func (x *suite) commonPrefixes(t *testing.T) {
 	}
 }
 
+// markerIsCommonPrefix: a marker that is itself a common prefix of the query stands
+// for all names under it; any other is a bound only. So the last entry of a page,
+// whatever it is, begins the next.
+func (x *suite) markerIsCommonPrefix(t *testing.T) {
+	c := x.container(t)
+	for _, n := range []string{"a", "d/", "d/1", "d/2", "d/e/3", "d0", "e//1", "f/1", "g"} {
+		x.putRows(t, c, x.row(n, 1))
+	}
+	for _, q := range []struct {
+		peer.RowQuery
+		want []string
+	}{
+		{peer.RowQuery{Delimiter: "/", Marker: "d/"}, []string{"d0", "e/*", "f/*", "g"}},
+		{peer.RowQuery{Delimiter: "/", Marker: "d/", Inclusive: true}, []string{"d/*", "d0", "e/*", "f/*", "g"}},
+		{peer.RowQuery{Delimiter: "/", Marker: "d/1"}, []string{"d/*", "d0", "e/*", "f/*", "g"}},
+		{peer.RowQuery{Delimiter: "/", Marker: "d/e/"}, []string{"d/*", "d0", "e/*", "f/*", "g"}}, // a common prefix of another query
+		{peer.RowQuery{Delimiter: "/", Marker: "d/e/3"}, []string{"d0", "e/*", "f/*", "g"}},
+		{peer.RowQuery{Delimiter: "/", Marker: "e/", EndMarker: "g"}, []string{"f/*"}},
+		{peer.RowQuery{Delimiter: "/", Marker: "f"}, []string{"f/*", "g"}},
+		{peer.RowQuery{Delimiter: "/", Prefix: "d/", Marker: "d/"}, []string{"d/1", "d/2", "d/e/*"}}, // the prefix itself is none
+		{peer.RowQuery{Delimiter: "/", Prefix: "d/", Marker: "d/e/"}, []string{}},
+		{peer.RowQuery{Delimiter: "//", Marker: "d/"}, []string{"d/1", "d/2", "d/e/3", "d0", "e//*", "f/1", "g"}},
+		{peer.RowQuery{Delimiter: "//", Marker: "e//"}, []string{"f/1", "g"}},
+		{peer.RowQuery{Marker: "d/"}, []string{"d/1", "d/2", "d/e/3", "d0", "e//1", "f/1", "g"}},
+		{peer.RowQuery{Delimiter: "/", Marker: "d/", Reverse: true}, []string{"a"}},
+		{peer.RowQuery{Delimiter: "/", Marker: "d/1", Reverse: true}, []string{"d/*", "a"}},
+		{peer.RowQuery{Delimiter: "/", Marker: "d/", Reverse: true, Inclusive: true}, []string{"d/*", "a"}},
+	} {
+		q.Limit = 10
+		if got := names(x.list(t, c, q.RowQuery)); !slices.Equal(got, q.want) {
+			t.Errorf("%+v: got %v, want %v", q.RowQuery, got, q.want)
+		}
+	}
+	for _, reverse := range []bool{false, true} {
+		want := []string{"a", "d/*", "d0", "e/*", "f/*", "g"}
+		if reverse {
+			slices.Reverse(want)
+		}
+		for limit := 1; limit <= len(want); limit++ {
+			got, q := []string{}, peer.RowQuery{Delimiter: "/", Limit: limit, Reverse: reverse}
+			for range len(want) + 1 {
+				p := x.list(t, c, q)
+				page := names(p)
+				if got = append(got, page...); !p.More {
+					break
+				}
+				q.Marker = strings.TrimSuffix(page[len(page)-1], "*")
+			}
+			if !slices.Equal(got, want) {
+				t.Errorf("pages of %d, reverse %v: got %v, want %v", limit, reverse, got, want)
+			}
+		}
+	}
+}
+
 // accountRows: an account's listing has no incarnation and needs no register.
 func (x *suite) accountRows(t *testing.T) {
 	k := x.key()

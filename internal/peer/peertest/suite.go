@@ -59,6 +59,7 @@ func (s Suite) Run(t *testing.T) {
 		{"NewestRowStands", x.newestRowStands},
 		{"Pages", x.pages},
 		{"CommonPrefixes", x.commonPrefixes},
+		{"MarkerIsCommonPrefix", x.markerIsCommonPrefix},
 		{"AccountRows", x.accountRows},
 		{"Fragments", x.fragments},
 		{"FragmentRanges", x.fragmentRanges},
