@@ -44,15 +44,15 @@ func nameOf(f peer.FragmentName) fragfile.Name {
 	return fragfile.Name{Owner: f.Owner, Blob: f.ID, Index: erasure.Index(f.Index)}
 }
 
-// CreateFragment begins a fragment: in memory while it may be packed, in a file
+// CreateFragment begins a fragment of a policy: in memory while it may be packed, in a file
 // when it is known, or turns out, to be longer than PackMax.
-func (s *Server) CreateFragment(ctx context.Context, h *peer.FragmentHeader) (peer.FragmentWriter, error) {
+func (s *Server) CreateFragment(ctx context.Context, policy uint32, h *peer.FragmentHeader) (peer.FragmentWriter, error) {
 	if h.Index < 0 || h.Index >= int(h.Coding.K)+int(h.Coding.M) {
 		return nil, errs.New("objectserver.CreateFragment", errs.Invalid, "fragment %d of ec(%d,%d)", h.Index, h.Coding.K, h.Coding.M)
 	}
 	w := &fragmentWriter{s: s, h: fragfile.Header{
 		Name: nameOf(peer.FragmentName{Owner: h.Owner, ID: h.ID, Index: h.Index}),
-		K:    h.Coding.K, M: h.Coding.M, BlockSize: h.Coding.BlockSize, Policy: h.Policy, Size: h.Size,
+		K:    h.Coding.K, M: h.Coding.M, BlockSize: h.Coding.BlockSize, Policy: policy, Size: h.Size,
 	}}
 	if h.Size < 0 {
 		w.h.Size = fragfile.SizeUnknown

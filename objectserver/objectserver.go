@@ -48,7 +48,7 @@ import (
 // The key spaces of the object service in a device's volume.
 const (
 	spaceStates    volume.SpaceID = 1 // key hash -> register.State, small bytes as tail
-	spaceNotes     volume.SpaceID = 2 // key hash -> register.Note
+	spaceNotes     volume.SpaceID = 2 // key hash -> register.Note; Kept: see register.AcceptorConfig
 	spaceFragments volume.SpaceID = 3 // owner, blob id, index -> where
 	spaceGarbage   volume.SpaceID = 4 // due µs, owner, group -> nothing
 	spaceSuspects  volume.SpaceID = 5 // owner, group -> since µs
@@ -58,7 +58,7 @@ const (
 func Spaces() []volume.Space {
 	return []volume.Space{
 		{ID: spaceStates, Name: "object states", Kept: true},
-		{ID: spaceNotes, Name: "object notes"},
+		{ID: spaceNotes, Name: "object notes", Kept: true},
 		{ID: spaceFragments, Name: "fragments", Kept: true},
 		{ID: spaceGarbage, Name: "garbage"},
 		{ID: spaceSuspects, Name: "suspects"},

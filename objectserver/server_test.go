@@ -53,10 +53,7 @@ func (d *device) open() bool {
 func (d *device) start() bool {
 	d.t.Helper()
 	var err error
-	d.vol, err = volume.Open(context.Background(), volume.Config{
-		Dir: "/vol", FS: d.fs, Spaces: Spaces(), MemTableBytes: 64 << 10,
-		MetaSegmentBytes: 256 << 10, BulkSegmentBytes: 256 << 10, PreallocateBytes: 16 << 10,
-	})
+	d.vol, err = volume.Open(context.Background(), testVolume(d))
 	if err == nil {
 		d.s, err = Open(context.Background(), Config{
 			Volume: d.vol, FS: d.fs, Dir: "/files", PackMax: testPackMax, Grace: time.Minute,
@@ -89,10 +86,13 @@ func (d *device) cut(rng *rand.Rand) {
 	d.open()
 }
 
+// testPolicy is the policy of all fragments here.
+const testPolicy = 9
+
 func header(owner keyhash.Hash, group timestamp.T, part uint32, size int64) *peer.FragmentHeader {
 	return &peer.FragmentHeader{
 		Owner: owner, ID: blob.ID{Group: group, Part: part, Attempt: 1},
-		Coding: catalog.Coding{K: 1, M: 1, BlockSize: 4096}, Size: size, Policy: 9,
+		Coding: catalog.Coding{K: 1, M: 1, BlockSize: 4096}, Size: size,
 	}
 }
 
@@ -110,7 +110,7 @@ func randomBytes(rng *rand.Rand, n int) []byte {
 
 // store writes a fragment in pieces.
 func (d *device) store(h *peer.FragmentHeader, data []byte) error {
-	w, err := d.s.CreateFragment(context.Background(), h)
+	w, err := d.s.CreateFragment(context.Background(), testPolicy, h)
 	if err != nil {
 		return err
 	}
@@ -232,7 +232,7 @@ func TestFragments(t *testing.T) {
 		}
 		for _, f := range list {
 			i := slices.IndexFunc(names, func(h *peer.FragmentHeader) bool { return nameOf(nameIn(h)) == f.Name })
-			if i < 0 || f.File != (len(want[i]) > testPackMax) || f.Size != int64(len(want[i])) || f.Policy != 9 || f.Coding.K != 1 || f.Coding.M != 1 {
+			if i < 0 || f.File != (len(want[i]) > testPackMax) || f.Size != int64(len(want[i])) || f.Policy != testPolicy || f.Coding.K != 1 || f.Coding.M != 1 {
 				t.Errorf("%+v", f)
 			}
 		}
@@ -276,7 +276,7 @@ func TestBadFragments(t *testing.T) {
 	} {
 		bad := *h
 		c.bend(&bad)
-		if _, err := d.s.CreateFragment(ctx, &bad); !errs.Is(err, errs.Invalid) {
+		if _, err := d.s.CreateFragment(ctx, testPolicy, &bad); !errs.Is(err, errs.Invalid) {
 			t.Errorf("%s: %v", c.name, err)
 		}
 	}
@@ -286,7 +286,7 @@ func TestBadFragments(t *testing.T) {
 	// What does not have the stated length is not stored.
 	for _, n := range []int64{100, 20_000} {
 		h := header(keyhash.Hash{2}, d.clock.Now(), 0, n)
-		w, err := d.s.CreateFragment(ctx, h)
+		w, err := d.s.CreateFragment(ctx, testPolicy, h)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -297,7 +297,7 @@ func TestBadFragments(t *testing.T) {
 			t.Errorf("a fragment that is a byte short of %d is stored", n)
 		}
 		w.Abort()
-		w, err = d.s.CreateFragment(ctx, h)
+		w, err = d.s.CreateFragment(ctx, testPolicy, h)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -335,7 +335,7 @@ func TestDropGroup(t *testing.T) {
 			t.Fatalf("%+v", l)
 		}
 	}
-	if p, found, err := d.s.PolicyOf(Group{other, g}); err != nil || !found || p != 9 {
+	if p, found, err := d.s.PolicyOf(Group{other, g}); err != nil || !found || p != testPolicy {
 		t.Errorf("PolicyOf: %d, %v, %v", p, found, err)
 	}
 	if _, found, err := d.s.PolicyOf(Group{owner, g}); err != nil || found {

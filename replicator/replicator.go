@@ -40,8 +40,9 @@ type Device interface {
 	// Notes calls fn with the notes older than before (µs), from the key after
 	// start, until fn answers false.
 	Notes(s peer.Service, start keyhash.Hash, before int64, fn func(keyhash.Hash, register.Note) bool) error
-	// Value returns what the device's record of a key says; nil if it has none.
-	Value(s peer.Service, key keyhash.Hash) ([]byte, error)
+	// Value returns what the device's record of a key says, nil if it has none, and
+	// under which policy the key lies.
+	Value(s peer.Service, key keyhash.Hash) (policy uint32, value []byte, err error)
 	// Suspects calls fn with the groups that may be dead, until fn answers false.
 	Suspects(fn func(Group) bool) error
 	// Acquit removes a group from the suspects.
@@ -58,8 +59,8 @@ type Device interface {
 // Gateway is what the replicator needs of the operations.
 type Gateway interface {
 	// Deliver finishes a key's record, delivers its row and settles it. value is
-	// what one device's record says.
-	Deliver(ctx context.Context, s peer.Service, key keyhash.Hash, value []byte) error
+	// what one device's record says, policy where it lies.
+	Deliver(ctx context.Context, s peer.Service, policy uint32, key keyhash.Hash, value []byte) error
 	// Sweep gives up a group unless a record or an unfinished upload names it.
 	// It reports whether the group was given up.
 	Sweep(ctx context.Context, policy uint32, owner keyhash.Hash, group timestamp.T) (bool, error)
@@ -194,9 +195,9 @@ func (r *Replicator) notes(ctx context.Context, d Device, s peer.Service) error 
 			if err := r.pace(ctx); err != nil {
 				return err
 			}
-			value, err := d.Value(s, k)
+			policy, value, err := d.Value(s, k)
 			if err == nil {
-				err = r.cfg.Gateway.Deliver(ctx, s, k, value)
+				err = r.cfg.Gateway.Deliver(ctx, s, policy, k, value)
 			}
 			if err != nil {
 				failed = err // one key must not stand in the way of the others

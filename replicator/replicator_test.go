@@ -50,11 +50,11 @@ func (d *fakeDevice) Notes(s peer.Service, start keyhash.Hash, before int64, fn 
 	return nil
 }
 
-func (d *fakeDevice) Value(s peer.Service, key keyhash.Hash) ([]byte, error) {
+func (d *fakeDevice) Value(s peer.Service, key keyhash.Hash) (uint32, []byte, error) {
 	if _, ok := d.notes[s][key]; !ok {
-		return nil, nil
+		return 0, nil, nil
 	}
-	return fmt.Appendf(nil, "%d/%v", s, key), nil
+	return policyOf(s), fmt.Appendf(nil, "%d/%v", s, key), nil
 }
 
 func (d *fakeDevice) Suspects(fn func(Group) bool) error {
@@ -98,9 +98,20 @@ type fakeGateway struct {
 	then      func() // called after each delivery
 }
 
-func (g *fakeGateway) Deliver(_ context.Context, s peer.Service, key keyhash.Hash, value []byte) error {
+// policyOf is the policy under which a fake device holds its keys.
+func policyOf(s peer.Service) uint32 {
+	if s == peer.Objects {
+		return 7
+	}
+	return 0
+}
+
+func (g *fakeGateway) Deliver(_ context.Context, s peer.Service, policy uint32, key keyhash.Hash, value []byte) error {
 	if g.err != nil {
 		return g.err
+	}
+	if policy != policyOf(s) && value != nil {
+		return errs.New("test", errs.Invalid, "delivered under policy %d", policy)
 	}
 	g.delivered = append(g.delivered, string(value))
 	for _, d := range g.devices {

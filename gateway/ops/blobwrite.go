@@ -132,7 +132,7 @@ func (w *blobWriter) run(i int, l *lane) error {
 	err := errs.New("ops.Put", errs.Unavailable, "the ring has no device for fragment %d", i)
 	if i < len(k.place.Devices) {
 		d := &k.place.Devices[i]
-		h := &peer.FragmentHeader{Owner: k.hash, ID: w.id, Index: i, Coding: w.coding, Size: w.in.size, Policy: w.in.policy.Index}
+		h := &peer.FragmentHeader{Owner: k.hash, ID: w.id, Index: i, Coding: w.coding, Size: w.in.size}
 		fw, err = d.Node.CreateFragment(w.ctx, k.target(d), h)
 	}
 	for b := range l.blocks {

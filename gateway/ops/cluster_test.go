@@ -291,7 +291,9 @@ func (c *cluster) place(key keyhash.Hash, n int) Place {
 func (c *cluster) Object(name string, key keyhash.Hash) (Place, error) {
 	for _, p := range c.policies {
 		if p.Name == name {
-			return c.place(key, p.Spec.Fragments()), nil
+			place := c.place(key, p.Spec.Fragments())
+			place.Policy = p.Index
+			return place, nil
 		}
 	}
 	return Place{}, errs.New("test", errs.Invalid, "no policy %q", name)

@@ -92,7 +92,7 @@ func TestPutWhileDeleting(t *testing.T) {
 			t.Fatal(err)
 		}
 		deliver := make(chan error, 1)
-		go func() { deliver <- s.Deliver(t.Context(), peer.Objects, k.hash, r.Value) }()
+		go func() { deliver <- s.Deliver(t.Context(), peer.Objects, k.place.Policy, k.hash, r.Value) }()
 		set(end)
 		err = <-done
 		if derr := <-deliver; derr != nil && end == catalog.Live {

@@ -436,7 +436,7 @@ func (s *Service) emptyNow(ctx context.Context, c *catalog.Container, r *registe
 	}
 	devices := make([]merge.Device, len(holders))
 	for i, d := range holders {
-		f := &failover{service: k.service, place: Place{Partition: k.place.Partition, Epoch: k.place.Epoch, Devices: []Device{*d}}, next: 1, slow: s.cfg.Timeout}
+		f := &failover{service: k.service, place: k.place.only(d), next: 1, slow: s.cfg.Timeout}
 		devices[i] = &failoverReader{f: f}
 	}
 	q := &peer.RowQuery{Listing: listingOf(h, c, catalog.Objects), Limit: 1}

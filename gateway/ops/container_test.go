@@ -265,7 +265,7 @@ func TestDeletionThatSlept(t *testing.T) {
 	// Nobody decides any more but the replicator.
 	_, err = s.Container(t.Context(), "a", "c")
 	wantKind(t, err, errs.NoBucket)
-	if err := s.Deliver(t.Context(), peer.Containers, s.containerHash("a", "c"), nil); err != nil {
+	if err := s.Deliver(t.Context(), peer.Containers, 0, s.containerHash("a", "c"), nil); err != nil {
 		t.Fatal(err)
 	}
 	wantBytes(t, s, co, "o", []byte("x"))
@@ -278,7 +278,7 @@ func TestDeletionThatSlept(t *testing.T) {
 	if _, _, err := other.changeContainer(t.Context(), "a", "c", deleting); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Deliver(t.Context(), peer.Containers, s.containerHash("a", "c"), nil); err != nil {
+	if err := s.Deliver(t.Context(), peer.Containers, 0, s.containerHash("a", "c"), nil); err != nil {
 		t.Fatal(err)
 	}
 	if list, _, err := s.ListContainers(t.Context(), "a", &Query{Limit: 1}); err != nil || len(list) != 0 {

@@ -71,20 +71,20 @@ func real(t testing.TB) peer.Node {
 	return n
 }
 
-func (n *storage) Learn(ctx context.Context, _ peer.Target, s peer.Service, k keyhash.Hash) (register.Known, error) {
+func (n *storage) Learn(ctx context.Context, t peer.Target, s peer.Service, k keyhash.Hash) (register.Known, error) {
 	switch s {
 	case peer.Objects:
-		return n.objects.Learn(k)
+		return n.objects.Of(t.Policy).Learn(k)
 	case peer.Containers:
 		return n.container.Learn(ctx, k)
 	}
 	return n.account.Learn(ctx, k)
 }
 
-func (n *storage) Read(ctx context.Context, _ peer.Target, s peer.Service, k keyhash.Hash, data bool) (register.State, error) {
+func (n *storage) Read(ctx context.Context, t peer.Target, s peer.Service, k keyhash.Hash, data bool) (register.State, error) {
 	switch s {
 	case peer.Objects:
-		return n.objects.Read(k, data)
+		return n.objects.Of(t.Policy).Read(k, data)
 	case peer.Containers:
 		return n.container.Read(ctx, k, data)
 	}
@@ -95,20 +95,20 @@ func (n *storage) ReadLeased(ctx context.Context, _ peer.Target, k keyhash.Hash,
 	return n.container.ReadLeased(ctx, k, l)
 }
 
-func (n *storage) Write(ctx context.Context, _ peer.Target, s peer.Service, k keyhash.Hash, r *register.Record) (register.Answer, error) {
+func (n *storage) Write(ctx context.Context, t peer.Target, s peer.Service, k keyhash.Hash, r *register.Record) (register.Answer, error) {
 	switch s {
 	case peer.Objects:
-		return n.objects.Write(ctx, k, r)
+		return n.objects.Of(t.Policy).Write(ctx, k, r)
 	case peer.Containers:
 		return n.container.Write(ctx, k, r)
 	}
 	return n.account.Write(ctx, k, r)
 }
 
-func (n *storage) Prepare(ctx context.Context, _ peer.Target, s peer.Service, k keyhash.Hash, b, sweep timestamp.T) (register.Answer, error) {
+func (n *storage) Prepare(ctx context.Context, t peer.Target, s peer.Service, k keyhash.Hash, b, sweep timestamp.T) (register.Answer, error) {
 	switch s {
 	case peer.Objects:
-		return n.objects.Prepare(ctx, k, b, sweep)
+		return n.objects.Of(t.Policy).Prepare(ctx, k, b, sweep)
 	case peer.Containers:
 		return n.container.Prepare(ctx, k, b, sweep)
 	}
@@ -154,8 +154,8 @@ func (n *storage) ListingStats(ctx context.Context, _ peer.Target, s peer.Servic
 	return n.account.ListingStats(ctx, &l)
 }
 
-func (n *storage) CreateFragment(ctx context.Context, _ peer.Target, h *peer.FragmentHeader) (peer.FragmentWriter, error) {
-	return n.objects.CreateFragment(ctx, h)
+func (n *storage) CreateFragment(ctx context.Context, t peer.Target, h *peer.FragmentHeader) (peer.FragmentWriter, error) {
+	return n.objects.CreateFragment(ctx, t.Policy, h)
 }
 
 func (n *storage) OpenFragment(ctx context.Context, _ peer.Target, f peer.FragmentName, off, size int64) (io.ReadCloser, error) {

@@ -114,7 +114,7 @@ func tryDevices[T any](ctx context.Context, r *failoverReader, fn func(context.C
 	var failed []error
 	for {
 		d := &r.f.place.Devices[r.device]
-		t := peer.Target{Device: d.ID, Epoch: r.f.place.Epoch, Partition: r.f.place.Partition}
+		t := r.f.place.target(d)
 		call, cancel := context.WithCancel(ctx)
 		taken := make(chan int, 1) // the spare device, or -1
 		slow := time.AfterFunc(r.f.slow, func() {

@@ -48,15 +48,27 @@ type Device struct {
 // Place is where a key belongs: its partition and the devices that hold it, in
 // ring order.
 type Place struct {
+	Policy    uint32 // index of the policy whose ring it is; 0 for containers and accounts
 	Partition ring.Partition
 	Epoch     uint64
 	Devices   []Device
 }
 
+// target addresses one of the place's devices.
+func (p *Place) target(d *Device) peer.Target {
+	return peer.Target{Device: d.ID, Policy: p.Policy, Epoch: p.Epoch, Partition: p.Partition}
+}
+
+// only returns the place with one of its devices.
+func (p Place) only(d *Device) Place {
+	p.Devices = []Device{*d}
+	return p
+}
+
 // Policy is a storage policy by its name.
 type Policy struct {
 	Name    string
-	Index   uint32 // what fragments carry; never changes
+	Index   uint32 // what fragments, registers and requests carry; never changes
 	Spec    policy.Spec
 	Default bool
 }

@@ -14,13 +14,13 @@ import (
 
 // Deliver does what a gateway that died may have left undone for a key: it makes
 // the newest record certain, delivers its row, and settles it. value is what one
-// device's record says; it tells whose row it is.
-func (s *Service) Deliver(ctx context.Context, svc peer.Service, h keyhash.Hash, value []byte) error {
+// device's record says; it tells whose row it is. policy is where the device has it.
+func (s *Service) Deliver(ctx context.Context, svc peer.Service, policy uint32, h keyhash.Hash, value []byte) error {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
 	defer cancel()
 	switch svc {
 	case peer.Objects:
-		return s.deliverObject(ctx, h, value)
+		return s.deliverObject(ctx, policy, h, value)
 	case peer.Containers:
 		return s.deliverContainer(ctx, h)
 	}
@@ -32,11 +32,19 @@ func (s *Service) Deliver(ctx context.Context, svc peer.Service, h keyhash.Hash,
 	return err
 }
 
-func (s *Service) deliverObject(ctx context.Context, h keyhash.Hash, value []byte) error {
+func (s *Service) deliverObject(ctx context.Context, policy uint32, h keyhash.Hash, value []byte) error {
 	if value == nil {
 		return nil
 	}
-	policyName, upload := "", catalog.IsUpload(value)
+	p, err := s.policyAt(policy)
+	if err != nil {
+		return err
+	}
+	k, err := s.keyAt(p, h)
+	if err != nil {
+		return err
+	}
+	upload := catalog.IsUpload(value)
 	if !upload {
 		o, err := catalog.DecodeObject(value)
 		if err != nil {
@@ -47,34 +55,18 @@ func (s *Service) deliverObject(ctx context.Context, h keyhash.Hash, value []byt
 			return err
 		}
 		if c == nil {
-			return s.bury(ctx, h)
-		}
-		policyName = c.Policy
-	}
-	for _, p := range s.cluster.Policies() {
-		if !upload && p.Name != policyName {
-			continue
-		}
-		k, err := s.keyAt(p, h)
-		if err != nil {
-			return err
-		}
-		r, err := s.proposer.Spread(ctx, k.quorum) // to whom it has not reached yet, too
-		if err != nil {
-			return err
-		}
-		if r == nil {
-			continue // an upload under another policy
-		}
-		if upload {
-			k.settle(r.Ballot)
-			return nil
-		}
-		if err := s.deliver(ctx, k, r); err != nil {
-			return err
+			return s.bury(ctx, k)
 		}
 	}
-	return nil
+	r, err := s.proposer.Spread(ctx, k.quorum) // to whom it has not reached yet, too
+	if err != nil || r == nil {
+		return err
+	}
+	if upload {
+		k.settle(r.Ballot)
+		return nil
+	}
+	return s.deliver(ctx, k, r)
 }
 
 // incarnation returns a container as it is now, nil if this incarnation of it is
@@ -93,31 +85,24 @@ func (s *Service) incarnation(ctx context.Context, account, name string, inc cat
 }
 
 // bury deletes a record of a container that is gone: nothing of it can be read any
-// more, and its row was refused. The container has taken its policy with it, so
-// the record is looked for under every policy.
-func (s *Service) bury(ctx context.Context, h keyhash.Hash) error {
-	for _, p := range s.cluster.Policies() {
-		k, err := s.keyAt(p, h)
-		if err != nil {
-			return err
+// more, and its row was refused.
+func (s *Service) bury(ctx context.Context, k *key) error {
+	out, err := s.proposer.Update(ctx, k.quorum, s.clock.Now(), func(cur *register.Record) (*register.Record, error) {
+		if cur == nil || cur.Tombstone {
+			return nil, errSame
 		}
-		out, err := s.proposer.Update(ctx, k.quorum, s.clock.Now(), func(cur *register.Record) (*register.Record, error) {
-			if cur == nil || cur.Tombstone {
-				return nil, errSame
-			}
-			return &register.Record{Tombstone: true, Epoch: k.place.Epoch, Value: cur.Value}, nil
-		})
-		switch {
-		case errors.Is(err, errSame):
-			if r, err := s.proposer.Read(ctx, k.quorum, false); err == nil && r != nil {
-				k.settle(r.Ballot)
-			}
-		case err != nil:
-			return err
-		default:
-			k.settle(out.Record.Ballot)
+		return &register.Record{Tombstone: true, Epoch: k.place.Epoch, Value: cur.Value}, nil
+	})
+	switch {
+	case errors.Is(err, errSame):
+		if r, err := s.proposer.Read(ctx, k.quorum, false); err == nil && r != nil {
+			k.settle(r.Ballot)
 		}
+		return nil
+	case err != nil:
+		return err
 	}
+	k.settle(out.Record.Ballot)
 	return nil
 }
 

@@ -63,7 +63,7 @@ func TestDeliver(t *testing.T) {
 				t.Fatalf("%+v, %v", r, err)
 			}
 			for range 2 { // again does no harm
-				if err := other.Deliver(t.Context(), peer.Objects, k.hash, r.Value); err != nil {
+				if err := other.Deliver(t.Context(), peer.Objects, k.place.Policy, k.hash, r.Value); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -113,7 +113,7 @@ func TestDeliverFinishes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := other.Deliver(t.Context(), peer.Objects, k.hash, r.Value); err != nil {
+	if err := other.Deliver(t.Context(), peer.Objects, k.place.Policy, k.hash, r.Value); err != nil {
 		t.Fatal(err)
 	}
 	p, err := s.List(t.Context(), co, &Query{Limit: 5})
@@ -272,18 +272,18 @@ func TestDeliverBuries(t *testing.T) {
 		t.Fatal(r, err)
 	}
 	s.mustContainer(t, "c") // made again
-	if err := s.Deliver(t.Context(), peer.Objects, k.hash, r.Value); err != nil {
+	if err := s.Deliver(t.Context(), peer.Objects, k.place.Policy, k.hash, r.Value); err != nil {
 		t.Fatal(err)
 	}
 	if r, err = s.proposer.Read(t.Context(), k.quorum, false); err != nil || !r.Tombstone {
 		t.Fatalf("%+v, %v", r, err)
 	}
 	for _, svc := range []peer.Service{peer.Accounts, peer.Containers} {
-		if err := s.Deliver(t.Context(), svc, s.secret.Of(1, "never"), nil); err != nil {
+		if err := s.Deliver(t.Context(), svc, 0, s.secret.Of(1, "never"), nil); err != nil {
 			t.Error(err)
 		}
 	}
-	if err := s.Deliver(t.Context(), peer.Objects, k.hash, []byte("not a record's value")); err == nil {
+	if err := s.Deliver(t.Context(), peer.Objects, k.place.Policy, k.hash, []byte("not a record's value")); err == nil {
 		t.Error("delivered what is no record")
 	}
 }

@@ -142,7 +142,7 @@ func newKey(svc peer.Service, h keyhash.Hash, place Place, r int, copies ...int)
 }
 
 func (k *key) target(d *Device) peer.Target {
-	return peer.Target{Device: d.ID, Epoch: k.place.Epoch, Partition: k.place.Partition}
+	return k.place.target(d)
 }
 
 // forReading returns the quorum with a near device in front, if one is among
@@ -199,8 +199,7 @@ func (s *Service) putRows(ctx context.Context, svc peer.Service, place Place, l 
 	for i := range place.Devices {
 		d := &place.Devices[i]
 		go func() {
-			t := peer.Target{Device: d.ID, Epoch: place.Epoch, Partition: place.Partition}
-			replies <- d.Node.PutRows(ctx, t, svc, l, rows)
+			replies <- d.Node.PutRows(ctx, place.target(d), svc, l, rows)
 		}()
 	}
 	done, gone, need := 0, 0, n/2+1

@@ -153,7 +153,9 @@ func (c *cluster) place(r *ring.Ring, key keyhash.Hash) ops.Place {
 func (c *cluster) Object(name string, key keyhash.Hash) (ops.Place, error) {
 	for i := range c.rings.Policies {
 		if c.rings.Policies[i].Name == name {
-			return c.place(c.rings.Policies[i].Ring, key), nil
+			place := c.place(c.rings.Policies[i].Ring, key)
+			place.Policy = c.rings.Policies[i].Index
+			return place, nil
 		}
 	}
 	return ops.Place{}, errs.New("node", errs.Invalid, "there is no storage policy %q", name)
@@ -176,21 +178,22 @@ func (c *cluster) Gateway(address string) peer.Node {
 	return c.node(address)
 }
 
-// epoch returns the epoch of a service's ring; of the newest for objects.
-func (c *cluster) epoch(s peer.Service) uint64 {
+// epoch returns the epoch of the ring of a service and policy, false if there is no
+// such ring. Containers and accounts have one ring each, of policy 0.
+func (c *cluster) epoch(s peer.Service, policy uint32) (uint64, bool) {
 	switch s {
 	case peer.Containers:
-		return uint64(c.rings.Container.Epoch())
+		return uint64(c.rings.Container.Epoch()), policy == 0
 	case peer.Accounts:
-		return uint64(c.rings.Account.Epoch())
+		return uint64(c.rings.Account.Epoch()), policy == 0
+	case peer.Objects:
+		for i := range c.rings.Policies {
+			if p := &c.rings.Policies[i]; p.Index == policy {
+				return uint64(p.Ring.Epoch()), true
+			}
+		}
 	}
-	// Policies have a ring each, and a target does not say which: the oldest
-	// epoch is the only one that may be asked of all.
-	oldest := uint64(c.rings.Policies[0].Ring.Epoch())
-	for _, p := range c.rings.Policies {
-		oldest = min(oldest, uint64(p.Ring.Epoch()))
-	}
-	return oldest
+	return 0, false
 }
 
 func (c *cluster) epochs() map[string]uint64 {

@@ -24,8 +24,9 @@ type Local struct {
 	started time.Time
 	devices map[ring.DeviceID]*device
 	order   []*device
-	// epoch returns the epoch of the ring that a service's targets come from.
-	epoch func(peer.Service) uint64
+	// epoch returns the epoch of the ring that a service's targets of a policy come
+	// from, false if there is no such ring.
+	epoch func(peer.Service, uint32) (uint64, bool)
 	// revoke makes this node's gateway forget a container.
 	revoke func(keyhash.Hash)
 	epochs func() map[string]uint64
@@ -34,7 +35,12 @@ type Local struct {
 var _ peer.Node = (*Local)(nil)
 
 func (l *Local) use(t peer.Target, s peer.Service) (*services, func(), error) {
-	if known := l.epoch(s); t.Epoch != 0 && t.Epoch < known {
+	known, ok := l.epoch(s, t.Policy)
+	switch {
+	case !ok:
+		return nil, nil, errs.New("node", errs.Invalid,
+			"configurations differ: node %s has no ring of storage policy %d for service %d", l.name, t.Policy, s)
+	case t.Epoch != 0 && t.Epoch < known:
 		return nil, nil, errs.New("node", errs.Moved, "the request is of ring epoch %d, this node is at %d", t.Epoch, known)
 	}
 	d := l.devices[t.Device]
@@ -54,20 +60,27 @@ type registers interface {
 }
 
 // objectRegisters gives the object service the shape of the others.
-type objectRegisters struct{ *register.Acceptor }
+type objectRegisters struct {
+	register.Registers
+	settle func([]register.Settled)
+}
 
 func (o objectRegisters) Learn(_ context.Context, key keyhash.Hash) (register.Known, error) {
-	return o.Acceptor.Learn(key)
+	return o.Registers.Learn(key)
 }
 
 func (o objectRegisters) Read(_ context.Context, key keyhash.Hash, data bool) (register.State, error) {
-	return o.Acceptor.Read(key, data)
+	return o.Registers.Read(key, data)
 }
 
-func (s *services) registers(svc peer.Service) (registers, error) {
+func (o objectRegisters) Settle(done []register.Settled) { o.settle(done) }
+
+// registers returns a service's registers of a policy; there is but one of
+// containers and accounts, as use has made sure.
+func (s *services) registers(svc peer.Service, policy uint32) (registers, error) {
 	switch svc {
 	case peer.Objects:
-		return objectRegisters{s.objects.Acceptor}, nil
+		return objectRegisters{s.objects.Of(policy), s.objects.Settle}, nil
 	case peer.Containers:
 		return s.container, nil
 	case peer.Accounts:
@@ -83,7 +96,7 @@ func onRegisters[T any](l *Local, t peer.Target, svc peer.Service, fn func(regis
 		return v, err
 	}
 	defer done()
-	r, err := s.registers(svc)
+	r, err := s.registers(svc, t.Policy)
 	if err != nil {
 		return v, err
 	}
@@ -178,7 +191,7 @@ func (l *Local) CreateFragment(ctx context.Context, t peer.Target, h *peer.Fragm
 	if err != nil {
 		return nil, err
 	}
-	w, err := s.objects.CreateFragment(ctx, h)
+	w, err := s.objects.CreateFragment(ctx, t.Policy, h)
 	if err != nil {
 		done()
 		return nil, err

@@ -50,21 +50,25 @@ func (r *replicated) Notes(svc peer.Service, start keyhash.Hash, before int64, f
 }
 
 // Value implements replicator.Device.
-func (r *replicated) Value(svc peer.Service, key keyhash.Hash) ([]byte, error) {
+func (r *replicated) Value(svc peer.Service, key keyhash.Hash) (policy uint32, value []byte, err error) {
 	s, done, err := r.d.use()
 	if err != nil {
-		return nil, err
+		return 0, nil, err
 	}
 	defer done()
-	regs, err := s.registers(svc)
-	if err != nil {
-		return nil, err
+	var st register.State
+	if svc == peer.Objects {
+		st, err = s.objects.Look(key)
+	} else {
+		var regs registers
+		if regs, err = s.registers(svc, 0); err == nil {
+			st, err = regs.Read(context.Background(), key, false)
+		}
 	}
-	st, err := regs.Read(context.Background(), key, false)
 	if err != nil || st.Record == nil {
-		return nil, err
+		return 0, nil, err
 	}
-	return st.Record.Value, nil
+	return st.Policy, st.Record.Value, nil
 }
 
 // Suspects implements replicator.Device.
@@ -103,7 +107,7 @@ func (r *replicated) Groups(start []byte, before time.Time, fn func([]byte, repl
 		if !f.Name.Blob.Group.Time().Before(before) {
 			return true
 		}
-		st, err := s.objects.Read(f.Name.Owner, false)
+		st, err := s.objects.Look(f.Name.Owner)
 		if err == nil && st.Record != nil && st.Record.Group == f.Name.Blob.Group {
 			return true
 		}

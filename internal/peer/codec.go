@@ -27,12 +27,13 @@ func badPayload(op string, err error) error { return errs.Wrap(op, errs.Corrupt,
 
 func appendTarget(b []byte, t Target) []byte {
 	b = binary.AppendUvarint(b, uint64(t.Device))
+	b = binary.AppendUvarint(b, uint64(t.Policy))
 	b = binary.AppendUvarint(b, t.Epoch)
 	return binary.AppendUvarint(b, uint64(t.Partition))
 }
 
 func readTarget(r *wire.Reader) Target {
-	return Target{Device: ring.DeviceID(readUint32(r)), Epoch: r.Uvarint(), Partition: ring.Partition(readUint32(r))}
+	return Target{Device: ring.DeviceID(readUint32(r)), Policy: readUint32(r), Epoch: r.Uvarint(), Partition: ring.Partition(readUint32(r))}
 }
 
 // readUint32 reads a uvarint that must fit into 32 bits: cut to its low bits, a

@@ -46,8 +46,7 @@ func (m *createRequest) appendTo(b []byte) []byte {
 	head := fragmentHead{m.target, FragmentName{h.Owner, h.ID, h.Index}}
 	b = append(head.appendTo(b), h.Coding.K, h.Coding.M)
 	b = binary.AppendUvarint(b, uint64(h.Coding.BlockSize))
-	b = binary.AppendUvarint(b, uint64(h.Size+1))
-	return binary.AppendUvarint(b, uint64(h.Policy))
+	return binary.AppendUvarint(b, uint64(h.Size+1))
 }
 
 func readCreateRequest(r *wire.Reader) createRequest {
@@ -55,7 +54,6 @@ func readCreateRequest(r *wire.Reader) createRequest {
 	h := FragmentHeader{Owner: head.name.Owner, ID: head.name.ID, Index: head.name.Index}
 	h.Coding = catalog.Coding{K: r.Byte(), M: r.Byte(), BlockSize: readUint32(r)}
 	h.Size = readSize(r) - 1
-	h.Policy = readUint32(r)
 	return createRequest{head.target, h}
 }
 

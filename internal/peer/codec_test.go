@@ -51,7 +51,7 @@ func (g gen) id() blob.ID {
 }
 
 func (g gen) target() Target {
-	return Target{ring.DeviceID(g.n(1<<32 - 1)), g.n(1<<64 - 1), ring.Partition(g.n(1<<32 - 1))}
+	return Target{ring.DeviceID(g.n(1<<32 - 1)), uint32(g.n(1<<32 - 1)), g.n(1<<64 - 1), ring.Partition(g.n(1<<32 - 1))}
 }
 
 func (g gen) service() Service { return Service(1 + g.IntN(3)) }
@@ -74,12 +74,12 @@ func (g gen) record() *register.Record {
 }
 
 func (g gen) state() register.State {
-	s := register.State{Promised: g.ts(), Committed: g.flag()}
+	s := register.State{Policy: uint32(g.n(1<<32 - 1)), Promised: g.ts()}
 	if g.flag() {
 		s.Swept = s.Swept.With(g.ts())
 	}
 	if g.IntN(4) > 0 {
-		s.Record, s.Held = g.record(), g.flag()
+		s.Record, s.Held, s.Committed = g.record(), g.flag(), g.flag()
 	}
 	return s
 }
@@ -207,7 +207,7 @@ func messages() []message {
 		plainMessage("status", gen.status, func(m **NodeStatus, b []byte) []byte { return appendStatus(b, *m) }, readStatus),
 		plainMessage("create", func(g gen) createRequest {
 			return createRequest{g.target(), FragmentHeader{
-				Owner: g.key(), ID: g.id(), Index: g.IntN(511), Size: g.size() - 1, Policy: uint32(g.n(1<<32 - 1)),
+				Owner: g.key(), ID: g.id(), Index: g.IntN(511), Size: g.size() - 1,
 				Coding: catalog.Coding{K: byte(g.Uint32()), M: byte(g.Uint32()), BlockSize: uint32(g.n(1<<32 - 1))},
 			}}
 		}, (*createRequest).appendTo, readCreateRequest),
@@ -241,7 +241,7 @@ func flatState(s register.State) any {
 	if s.Record == nil {
 		return s
 	}
-	return []any{s.Promised, s.Swept, s.Held, s.Committed, *s.Record, s.Record.Data == nil}
+	return []any{s.Policy, s.Promised, s.Swept, s.Held, s.Committed, *s.Record, s.Record.Data == nil}
 }
 
 func TestMessagesRoundTrip(t *testing.T) {

@@ -37,9 +37,15 @@ const (
 )
 
 // Target addresses one device for one partition, as the caller's ring sees it. A
-// device whose node knows a newer ring for the partition answers errs.Moved.
+// device whose node knows a newer ring for the partition answers errs.Moved. One
+// whose node has no such policy, or that holds the key under another one, answers
+// errs.Invalid: the nodes' configurations differ.
 type Target struct {
-	Device    ring.DeviceID
+	Device ring.DeviceID
+	// Policy is the index of the storage policy whose ring the caller used; 0 for
+	// containers and accounts, which have one ring each. Epoch and Partition are
+	// that ring's, and are compared with it alone.
+	Policy    uint32
 	Epoch     uint64 // of the ring that the caller used; 0: a ring that never changes
 	Partition ring.Partition
 }
@@ -152,7 +158,6 @@ type FragmentHeader struct {
 	Index  int // 0 to K+M-1
 	Coding catalog.Coding
 	Size   int64 // of the blob; -1 if not known when writing begins
-	Policy uint32
 }
 
 // FragmentName is a fragment's identity.
@@ -175,7 +180,7 @@ type FragmentWriter interface {
 
 // Fragments are the calls on fragments of large objects.
 type Fragments interface {
-	// CreateFragment begins a fragment. It counts only after Commit. When ctx ends
+	// CreateFragment begins a fragment, which keeps the target's policy. It counts only after Commit. When ctx ends
 	// the fragment is given up, so it must last until Commit.
 	CreateFragment(ctx context.Context, t Target, h *FragmentHeader) (FragmentWriter, error)
 	// OpenFragment returns n bytes of a fragment's data from off, verified block

@@ -52,7 +52,7 @@
 // connection, since nothing after it can be trusted to be a frame. Payloads are
 // made of the primitives of package wire, in this order:
 //
-//	target   uvarint device, uvarint epoch, uvarint partition
+//	target   uvarint device, uvarint policy, uvarint epoch, uvarint partition
 //	key      16 bytes
 //	ts       24 bytes, a timestamp.T
 //	record   bool with data, if so bytes data; register.State to the end
@@ -99,7 +99,7 @@
 // q is base64 (URL alphabet, unpadded) of
 //
 //	PUT  target, key owner, 36 B blob.ID, uvarint index, byte k, byte m,
-//	     uvarint block size, uvarint size+1 (0: not known), uvarint policy
+//	     uvarint block size, uvarint size+1 (0: not known)
 //	GET  target, key owner, 36 B blob.ID, uvarint index, uvarint offset, uvarint n
 //
 // A session lives as long as the upgraded connection that opened it. Its id (16

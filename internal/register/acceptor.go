@@ -16,7 +16,9 @@ import (
 type AcceptorConfig struct {
 	Volume *volume.Volume
 	States volume.SpaceID // key hash -> State, data as the tail
-	Notes  volume.SpaceID // key hash -> Note
+	// Notes holds key hash -> Note. Both spaces must be Kept: an index rebuilt
+	// without notes would take every record for known committed.
+	Notes volume.SpaceID
 
 	// Floor returns the ballot at or below which nothing is accepted for a key
 	// without a record (rule 9). Nil: there is none.
@@ -28,12 +30,24 @@ type AcceptorConfig struct {
 	Now func() time.Time
 }
 
-// Acceptor keeps the rules of one device for its keys.
+// Acceptor keeps the rules of one device for its keys. Its own Learn, Read, Write
+// and Prepare are those of the default policy's keys, see Of.
 type Acceptor struct {
 	cfg   AcceptorConfig
 	disk  store
 	locks keyLocks
 }
+
+// Registers are an acceptor's keys of one policy.
+type Registers struct {
+	a      *Acceptor
+	policy uint32
+}
+
+// Of returns the acceptor for keys that lie on the ring of a policy. A key that the
+// device holds under another policy is refused with errs.Invalid: two rings would
+// each choose records for it, and the devices' promises would be mixed up.
+func (a *Acceptor) Of(policy uint32) Registers { return Registers{a, policy} }
 
 // NewAcceptor returns an acceptor over the volume.
 func NewAcceptor(cfg AcceptorConfig) *Acceptor {
@@ -52,8 +66,9 @@ func newAcceptor(cfg AcceptorConfig, disk store) *Acceptor {
 // held is a key's state as the device has it.
 type held struct {
 	State
-	val  volume.Value
-	note *Note // nil if there is none
+	present bool // the key has an entry
+	val     volume.Value
+	note    *heldNote // nil if there is none
 }
 
 // load reads a key's state. A key that is not there has the zero state.
@@ -62,16 +77,32 @@ func (a *Acceptor) load(key keyhash.Hash) (h held, err error) {
 	if h.val, found, err = a.disk.state(key); err != nil || !found {
 		return held{}, err
 	}
+	h.present = true
 	if h.State, err = DecodeState(h.val.Head); err != nil || h.Record == nil {
 		return h, err
 	}
-	n, found, err := a.disk.note(key)
-	if found {
-		h.note = &n
-	}
+	h.note, err = a.disk.note(key)
 	// A note about another ballot would be a bug of ours; it commits nothing.
-	h.Committed = h.note == nil
+	h.Committed = err == nil && h.note == nil
 	return h, err
+}
+
+// load is the acceptor's, and refuses a key of another policy. A key that is not
+// there has none yet.
+func (g Registers) load(key keyhash.Hash) (held, error) {
+	h, err := g.a.load(key)
+	if err == nil && h.present {
+		err = g.check(&h.State)
+	}
+	return h, err
+}
+
+func (g Registers) check(s *State) error {
+	if s.Policy == g.policy {
+		return nil
+	}
+	return errs.New("register", errs.Invalid,
+		"configurations differ: the key is asked for under storage policy %d and was written under %d", g.policy, s.Policy)
 }
 
 func (a *Acceptor) floor(key keyhash.Hash) timestamp.T {
@@ -81,8 +112,12 @@ func (a *Acceptor) floor(key keyhash.Hash) timestamp.T {
 	return a.cfg.Floor(key)
 }
 
+// Learn is Registers.Learn for the default policy.
+func (a *Acceptor) Learn(key keyhash.Hash) (Known, error) { return a.Of(0).Learn(key) }
+
 // Learn answers rule 4a.
-func (a *Acceptor) Learn(key keyhash.Hash) (Known, error) {
+func (g Registers) Learn(key keyhash.Hash) (Known, error) {
+	a := g.a
 	v, found, err := a.disk.state(key)
 	if err != nil {
 		return Known{}, err
@@ -91,6 +126,9 @@ func (a *Acceptor) Learn(key keyhash.Hash) (Known, error) {
 		return Known{Highest: a.floor(key)}, nil
 	}
 	s, err := DecodeState(v.Head)
+	if err == nil {
+		err = g.check(&s)
+	}
 	if err != nil {
 		return Known{}, err
 	}
@@ -100,26 +138,37 @@ func (a *Acceptor) Learn(key keyhash.Hash) (Known, error) {
 	}, nil
 }
 
+// Read is Registers.Read for the default policy.
+func (a *Acceptor) Read(key keyhash.Hash, data bool) (State, error) { return a.Of(0).Read(key, data) }
+
 // Read returns the state of a key; with data, the record's bytes if they are here.
-func (a *Acceptor) Read(key keyhash.Hash, data bool) (State, error) {
-	h, err := a.load(key)
+func (g Registers) Read(key keyhash.Hash, data bool) (State, error) {
+	h, err := g.load(key)
 	if err != nil {
 		return State{}, err
 	}
 	if data && h.Record != nil && h.Record.DataLen > 0 && h.Held {
-		err = a.loadData(&h)
+		err = g.a.loadData(&h)
 	}
 	return h.State, err
 }
 
-// ReadLocked reads a key and calls fn before any other call may change it.
+// Look returns the state of a key under whichever policy it lies; it is for the
+// device's own work, which has no ring in hand.
+func (a *Acceptor) Look(key keyhash.Hash) (State, error) {
+	h, err := a.load(key)
+	return h.State, err
+}
+
+// ReadLocked reads a key of the default policy and calls fn before any other call
+// may change it.
 func (a *Acceptor) ReadLocked(key keyhash.Hash, fn func(State) error) error {
 	unlock, err := a.locks.lock(context.Background(), key)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	h, err := a.load(key)
+	h, err := a.Of(0).load(key)
 	if err != nil {
 		return err
 	}
@@ -139,18 +188,18 @@ func (a *Acceptor) loadData(h *held) error {
 	return nil
 }
 
+// Write is Registers.Write for the default policy.
+func (a *Acceptor) Write(ctx context.Context, key keyhash.Hash, r *Record) (Answer, error) {
+	return a.Of(0).Write(ctx, key, r)
+}
+
 // Write asks for a record to be accepted (rule 1). A refusal is an answer; an
 // error means that the device could not do its work.
 //
 // Once begun, a write is carried through whatever becomes of ctx: the key must
 // not be seen by the next call before it is known how this one ended.
-func (a *Acceptor) Write(ctx context.Context, key keyhash.Hash, r *Record) (Answer, error) {
-	return a.WriteWith(ctx, key, r, nil)
-}
-
-// WriteWith is Write, and calls fn, if not nil, after the record was accepted and
-// before another call may read or change the key.
-func (a *Acceptor) WriteWith(ctx context.Context, key keyhash.Hash, r *Record, fn func()) (Answer, error) {
+func (g Registers) Write(ctx context.Context, key keyhash.Hash, r *Record) (Answer, error) {
+	a := g.a
 	if err := checkRecord(r); err != nil {
 		return Answer{}, err
 	}
@@ -159,7 +208,7 @@ func (a *Acceptor) WriteWith(ctx context.Context, key keyhash.Hash, r *Record, f
 		return Answer{}, err
 	}
 	defer unlock()
-	old, err := a.load(key)
+	old, err := g.load(key)
 	if err != nil {
 		return Answer{}, err
 	}
@@ -173,25 +222,27 @@ func (a *Acceptor) WriteWith(ctx context.Context, key keyhash.Hash, r *Record, f
 	case !r.Group.IsZero() && old.Swept.Has(r.Group) && (old.Record == nil || old.Record.Group != r.Group):
 		return Answer{Swept: true, State: old.State}, nil
 	}
-	next, err := a.replace(key, &old, r, again)
+	next, err := g.replace(key, &old, r, again)
 	if err != nil {
 		return Answer{}, err
-	}
-	if fn != nil {
-		fn()
 	}
 	next.Record = next.Record.WithoutData()
 	return Answer{Accepted: true, State: next}, nil
 }
 
 // replace stores r in place of what is held.
-func (a *Acceptor) replace(key keyhash.Hash, old *held, r *Record, again bool) (State, error) {
-	next := State{Promised: old.Promised, Swept: old.Swept, Record: r}
+func (g Registers) replace(key keyhash.Hash, old *held, r *Record, again bool) (State, error) {
+	a := g.a
+	next := State{Policy: g.policy, Promised: old.Promised, Swept: old.Swept, Record: r}
 	if !r.Ballot.Less(next.Promised) {
 		next.Promised = timestamp.T{} // the ballot says as much
 	}
-	c := change{key: key, old: old.val.Ref}
-	switch note := successor(old.Record, r, old.note, a.cfg.Now().UnixMicro()); {
+	c := change{key: key, old: old.val.Ref, oldNote: old.note}
+	var prev *Note
+	if old.note != nil {
+		prev = &old.note.Note
+	}
+	switch note := successor(old.Record, r, prev, a.cfg.Now().UnixMicro()); {
 	case r.Bare():
 		// Chosen already, or it would not have been sent so: others see to its row.
 		c.given, next.Committed = &note, true
@@ -224,7 +275,9 @@ func (a *Acceptor) store(c *change, s *State) error {
 	if s.Record != nil {
 		c.data = s.Record.Data
 	}
-	c.state = s.AppendTo(make([]byte, 0, 256))
+	stored := *s
+	stored.Committed = false // on disk the absence of a note says it, and nothing else
+	c.state = stored.AppendTo(make([]byte, 0, 256))
 	return a.disk.commit(c)
 }
 
@@ -245,10 +298,16 @@ func checkRecord(r *Record) error {
 	return nil
 }
 
+// Prepare is Registers.Prepare for the default policy.
+func (a *Acceptor) Prepare(ctx context.Context, key keyhash.Hash, ballot, sweep timestamp.T) (Answer, error) {
+	return a.Of(0).Prepare(ctx, key, ballot, sweep)
+}
+
 // Prepare asks for a promise to refuse everything older than ballot (rule 2).
 // With sweep not zero, records that name that group are refused from now on; a
 // device whose own record names it refuses the promise instead.
-func (a *Acceptor) Prepare(ctx context.Context, key keyhash.Hash, ballot, sweep timestamp.T) (Answer, error) {
+func (g Registers) Prepare(ctx context.Context, key keyhash.Hash, ballot, sweep timestamp.T) (Answer, error) {
+	a := g.a
 	if !ballot.Valid() {
 		return Answer{}, errs.New("register.Prepare", errs.Invalid, "a ballot beyond all clocks: nothing could be written above it")
 	}
@@ -257,7 +316,7 @@ func (a *Acceptor) Prepare(ctx context.Context, key keyhash.Hash, ballot, sweep 
 		return Answer{}, err
 	}
 	defer unlock()
-	h, err := a.load(key)
+	h, err := g.load(key)
 	if err != nil {
 		return Answer{}, err
 	}
@@ -274,7 +333,7 @@ func (a *Acceptor) Prepare(ctx context.Context, key keyhash.Hash, ballot, sweep 
 		}
 	}
 	next := h.State
-	next.Promised = ballot
+	next.Policy, next.Promised = g.policy, ballot
 	next.Swept = next.Swept.With(sweep)
 	if err := a.store(&change{key: key, old: h.val.Ref}, &next); err != nil {
 		return Answer{}, err
@@ -301,11 +360,11 @@ func (a *Acceptor) Settle(done []Settled) {
 // the key is locked until the removal is queued; the queue keeps order, so it
 // cannot remove the note of a later write.
 func (a *Acceptor) settleOne(d Settled) {
-	n, found, err := a.disk.note(d.Key)
-	if err != nil || !found || n.Ballot != d.Ballot {
+	n, err := a.disk.note(d.Key)
+	if err != nil || n == nil || n.Ballot != d.Ballot {
 		return // gone, or about a later record; an error shows up where it matters
 	}
-	a.disk.forget(d.Key, &n)
+	a.disk.forget(d.Key, n)
 }
 
 // Notes calls fn with the notes that are older than before (µs), in key order,

@@ -17,7 +17,7 @@ import (
 func BenchmarkWrite(b *testing.B) {
 	vol, err := volume.Open(context.Background(), volume.Config{
 		Dir: "/vol", FS: faultfs.NewMem(),
-		Spaces: []volume.Space{{ID: 1, Name: "states", Kept: true}, {ID: 2, Name: "notes"}},
+		Spaces: []volume.Space{{ID: 1, Name: "states", Kept: true}, {ID: 2, Name: "notes", Kept: true}},
 	})
 	if err != nil {
 		b.Fatal(err)

@@ -311,13 +311,17 @@ type prepared struct {
 }
 
 // prepare gets R promises for a fresh ballot and finds the newest record (rule 2).
-// With sweep not zero it gets W, each of a device that will refuse the group.
+// With sweep not zero it gets W answers, R of them of devices that will refuse the
+// group; the others may be of devices that cannot, since they hold it.
 func (p *Proposer) prepare(ctx context.Context, q *Quorum, t *try, sweep timestamp.T) prepared {
 	b := p.Clock.Above(t.highest)
 	t.highest = b
 	n := readers
 	if !sweep.IsZero() {
 		n = writers
+	}
+	met := func(a *answers[Answer]) bool {
+		return q.enough(a.ok, readers) && q.enough(func(i int) bool { return a.ok(i) || holds(&a.values[i], sweep) }, n)
 	}
 	first := q.first(n)
 	if t.wide {
@@ -330,7 +334,7 @@ func (p *Proposer) prepare(ctx context.Context, q *Quorum, t *try, sweep timesta
 		}
 		return ans, err
 	}, func(a *answers[Answer], late bool) bool {
-		return q.enough(a.ok, n) && (late || !t.wide)
+		return met(a) && (late || !t.wide)
 	})
 	states := make([]*State, len(q.Replicas))
 	conflict := false
@@ -345,13 +349,26 @@ func (p *Proposer) prepare(ctx context.Context, q *Quorum, t *try, sweep timesta
 	}
 	out := digest(q, states)
 	out.ballot = b
-	if !q.enough(a.ok, n) {
+	if !met(a) {
 		out.err = a.unavailable("register.Prepare")
 		if conflict {
 			out.err = errs.New("register.Prepare", errs.Conflict, "")
 		}
 	}
 	return out
+}
+
+// holds reports whether a device has answered that its own record names the group
+// that it was to refuse.
+//
+// Such a device cannot list the group: its record may be the newest. It is a dead one
+// all the same if R devices list the group and do not have it. For W devices would
+// have had to accept the record for it to be chosen, one of those R among them, and
+// that one would hold it or what replaced it, which the sweep has then finished; and
+// from now on there are no W left that would accept it. Where the key has an older
+// record, the first round of a sweep writes that over the dead one, and all list it.
+func holds(a *Answer, group timestamp.T) bool {
+	return !group.IsZero() && a.State.Record != nil && a.State.Record.Group == group
 }
 
 // digest finds the newest record among states (nil: not asked or silent).
@@ -512,8 +529,10 @@ func (p *Proposer) Spread(ctx context.Context, q *Quorum) (*Record, error) {
 // Sweep is Settle, and makes sure that no record which names the group will ever
 // be chosen, unless the one it returns does.
 //
-// Two rounds: the first finds out whether the group is alive, and leaves no
-// device behind with a record that names it; the second has W devices refuse it.
+// Two rounds: the first finds out whether the group is alive, and if there is another
+// record, leaves no device behind that names the group; the second has W devices
+// refuse it, or R of them, and finds the rest of W to hold a record that these R
+// have made impossible.
 func (p *Proposer) Sweep(ctx context.Context, q *Quorum, group timestamp.T) (*Record, error) {
 	var r *Record
 	err := p.retry(ctx, "register.Sweep", func(t *try) (err error) {

@@ -21,6 +21,7 @@
 //
 //	byte      version, 1
 //	uvarint   flags, below
+//	uvarint   policy, not 0                       (flag policy)
 //	24 B      promised                            (flag promised)
 //	24 B before, uvarint n, n x 24 B   swept      (flag swept)
 //	-- the rest only with flag record --
@@ -36,13 +37,25 @@
 //	bytes     value                               (to the end)
 //
 // The flags are, from bit 0: promised, swept, record, tombstone, ts=ballot, op=ts,
-// root=ts, mod=ts, chain, group, data, held, committed; a bit that is not known is
-// corruption. The data itself is the entry's tail; flag held says that this device
-// has it.
+// root=ts, mod=ts, chain, group, data, held, committed, policy. The data itself is
+// the entry's tail; flag held says that this device has it. Flag committed is never
+// on a disk, where the absence of a note says it: an answer to a peer has it. The
+// policy is that of the ring on which the key lies, 0 without the flag, and is there
+// with a bare promise too.
+//
+// Numbers are uvarints of package wire, everything else is big-endian. The entry's
+// checksums, in the log and for the tail, are the volume's; the 8 bytes above cover
+// the data once more, from its writer to its reader.
+//
+// A version above 1 or a flag that is not known was written by a newer program and
+// is refused as errs.NotImplemented. A flag that has no meaning where it stands, or
+// a list or number that it announces and that is empty or 0, is corruption: a state
+// has one encoding only.
 package register
 
 import (
 	"encoding/binary"
+	"math"
 	"slices"
 
 	"ringfort/internal/errs"
@@ -120,6 +133,7 @@ func (r *Record) At(b timestamp.T) *Record {
 
 // State is what one device holds for one key.
 type State struct {
+	Policy    uint32      // whose ring the key lies on; 0 for containers and accounts
 	Promised  timestamp.T // nothing older is accepted
 	Swept     Swept
 	Record    *Record // nil: none
@@ -191,8 +205,12 @@ const (
 	flagData
 	flagHeld
 	flagCommitted // on the wire only: on disk, the absence of a note says it
+	flagPolicy
 
-	flagsKnown = flagCommitted<<1 - 1
+	flagsKnown = flagPolicy<<1 - 1
+	// flagsOfRecord are those that say something of a record.
+	flagsOfRecord = flagTombstone | flagTSIsBallot | flagOpIsTS | flagRootIsTS | flagModIsTS |
+		flagChain | flagGroup | flagData | flagHeld | flagCommitted
 )
 
 // AppendTo appends the stored form of s to b, without the record's data.
@@ -200,6 +218,9 @@ func (s *State) AppendTo(b []byte) []byte {
 	flags := s.flags()
 	b = append(b, stateVersion)
 	b = binary.AppendUvarint(b, flags)
+	if flags&flagPolicy != 0 {
+		b = binary.AppendUvarint(b, uint64(s.Policy))
+	}
 	if flags&flagPromised != 0 {
 		b = s.Promised.AppendTo(b)
 	}
@@ -260,11 +281,12 @@ func (s *State) flags() (flags uint64) {
 			flags |= f
 		}
 	}
+	set(flagPolicy, s.Policy != 0)
 	set(flagPromised, !s.Promised.IsZero())
 	set(flagSwept, !s.Swept.empty())
-	set(flagCommitted, s.Committed)
 	if r := s.Record; r != nil {
 		set(flagRecord, true)
+		set(flagCommitted, s.Committed)
 		set(flagTombstone, r.Tombstone)
 		set(flagChain, len(r.Chain) > 0)
 		set(flagGroup, !r.Group.IsZero())
@@ -279,15 +301,22 @@ func (s *State) flags() (flags uint64) {
 
 // DecodeState reads what AppendTo wrote. The value aliases b.
 func DecodeState(b []byte) (State, error) {
+	const op = "register.DecodeState"
 	rd := wire.NewReader(b)
-	if v := rd.Byte(); v != stateVersion {
-		return State{}, errs.New("register.DecodeState", errs.Corrupt, "version %d is not known", v)
+	if err := checkVersion(op, &rd, stateVersion); err != nil {
+		return State{}, err
 	}
 	flags := rd.Uvarint()
-	if flags&^flagsKnown != 0 {
-		return State{}, errs.New("register.DecodeState", errs.Corrupt, "flags %x are not known", flags)
+	switch {
+	case flags&^flagsKnown != 0:
+		return State{}, errs.New(op, errs.NotImplemented, "flags %#x are not known: written by a newer program", flags)
+	case flags&flagRecord == 0 && flags&flagsOfRecord != 0:
+		return State{}, errs.New(op, errs.Corrupt, "flags %#x of a record, without one", flags)
 	}
 	var s State
+	if flags&flagPolicy != 0 {
+		s.Policy = uint32(rd.UvarintMax(math.MaxUint32))
+	}
 	if flags&flagPromised != 0 {
 		s.Promised = rd.Timestamp()
 	}
@@ -297,21 +326,37 @@ func DecodeState(b []byte) (State, error) {
 			s.Swept.Groups = append(s.Swept.Groups, rd.Timestamp())
 		}
 	}
-	s.Committed = flags&flagCommitted != 0
 	if flags&flagRecord != 0 {
-		s.Held = flags&flagHeld != 0
-		var err error
-		if s.Record, err = decodeRecord(&rd, flags); err != nil {
-			return State{}, err
-		}
+		s.Held, s.Committed = flags&flagHeld != 0, flags&flagCommitted != 0
+		s.Record = decodeRecord(&rd, flags)
 	}
 	if err := rd.Done(); err != nil {
-		return State{}, errs.Wrap("register.DecodeState", errs.Corrupt, err)
+		return State{}, errs.Wrap(op, errs.Corrupt, err)
+	}
+	if has := s.flags(); has != flags {
+		return State{}, errs.New(op, errs.Corrupt, "flags %#x announce what is not there: %#x", flags, has)
+	}
+	if n := len(s.Swept.Groups); n > maxSwept {
+		return State{}, errs.New(op, errs.Corrupt, "a list of %d swept groups", n)
 	}
 	return s, nil
 }
 
-func decodeRecord(rd *wire.Reader, flags uint64) (*Record, error) {
+// checkVersion reads the version byte that a stored form begins with.
+func checkVersion(op string, rd *wire.Reader, known byte) error {
+	v := rd.Byte()
+	switch {
+	case rd.Err() != nil:
+		return errs.Wrap(op, errs.Corrupt, rd.Err())
+	case v > known:
+		return errs.New(op, errs.NotImplemented, "version %d: written by a newer program", v)
+	case v != known:
+		return errs.New(op, errs.Corrupt, "there is no version %d", v)
+	}
+	return nil
+}
+
+func decodeRecord(rd *wire.Reader, flags uint64) *Record {
 	r := &Record{Ballot: rd.Timestamp(), Tombstone: flags&flagTombstone != 0}
 	for _, f := range r.optional() {
 		if flags&f.sameFlag != 0 {
@@ -329,13 +374,9 @@ func decodeRecord(rd *wire.Reader, flags uint64) (*Record, error) {
 		r.Group = rd.Timestamp()
 	}
 	if flags&flagData != 0 {
-		n := rd.Uvarint()
-		if n == 0 || n > maxDataBytes {
-			return nil, errs.New("register.DecodeState", errs.Corrupt, "a record with %d bytes of data", n)
-		}
-		r.DataLen, r.DataSum = int(n), rd.Uint64()
+		r.DataLen, r.DataSum = int(rd.UvarintMax(maxDataBytes)), rd.Uint64()
 	}
 	r.Epoch = rd.Uvarint()
 	r.Value = rd.Rest()
-	return r, nil
+	return r
 }

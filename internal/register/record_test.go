@@ -14,7 +14,7 @@ func randomT(r *rand.Rand) timestamp.T {
 }
 
 func randomState(r *rand.Rand) State {
-	s := State{Promised: randomT(r), Committed: r.IntN(2) == 0}
+	s := State{Policy: r.Uint32N(3) * 100, Promised: randomT(r)}
 	for range r.IntN(4) {
 		s.Swept = s.Swept.With(randomT(r))
 	}
@@ -31,7 +31,7 @@ func randomState(r *rand.Rand) State {
 	if r.IntN(2) == 0 {
 		s.Record.DataLen, s.Record.DataSum = 1+r.IntN(70000), r.Uint64()
 	}
-	s.Held = r.IntN(2) == 0
+	s.Held, s.Committed = r.IntN(2) == 0, r.IntN(2) == 0
 	s.Record.Value = append(s.Record.Value, bytes.Repeat([]byte{'v'}, r.IntN(5))...)
 	return s
 }

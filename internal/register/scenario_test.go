@@ -52,13 +52,13 @@ func (s *labStore) state(keyhash.Hash) (volume.Value, bool, error) {
 	return volume.Value{Head: s.head, TailLen: len(s.tail)}, s.head != nil, nil
 }
 
-func (s *labStore) note(keyhash.Hash) (Note, bool, error) {
+func (s *labStore) note(keyhash.Hash) (*heldNote, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.n == nil {
-		return Note{}, false, nil
+		return nil, nil
 	}
-	return *s.n, true, nil
+	return &heldNote{Note: *s.n}, nil
 }
 
 func (s *labStore) data(volume.Value, int) ([]byte, error) {
@@ -81,7 +81,7 @@ func (s *labStore) commit(c *change) error {
 	return nil
 }
 
-func (s *labStore) forget(keyhash.Hash, *Note) {
+func (s *labStore) forget(keyhash.Hash, *heldNote) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.n = nil
@@ -679,6 +679,75 @@ func TestLivingGroupIsNotSwept(t *testing.T) {
 	if err != nil || a.Accepted {
 		t.Errorf("a device that has the record promised to refuse it: %+v, %v", a, err)
 	}
+}
+
+// A dead record on fewer than W devices, of a key that has no older one, does not
+// keep its group from being swept: there is nothing to write over it, and its
+// devices refuse to list the group for as long as they live. R others that list it
+// are enough, since no W without them are left.
+func TestSweepPastHolders(t *testing.T) {
+	for _, r := range []int{2, 4} {
+		l := newLab(t, r, r)
+		w := l.client()
+		g := w.Clock.Now()
+		half := r / 2
+		var holders, others []int
+		for i := range r {
+			if i < half {
+				holders = append(holders, i)
+			} else {
+				others = append(others, i)
+			}
+		}
+		l.send(w.blind(grouped("dead", g), T{}), holders...)
+		first := l.client() // gets no further than the others
+		first.fate = only(others...)
+		if _, err := first.Sweep(context.Background(), first.q, g); !errs.Is(err, errs.Unavailable) {
+			t.Fatalf("r=%d: swept without W devices: %v", r, err)
+		}
+		s := l.client()
+		if rec, err := s.Sweep(context.Background(), s.q, g); err != nil || rec != nil {
+			t.Fatalf("r=%d: %+v, %v", r, rec, err)
+		}
+		for _, i := range others {
+			if st, err := l.devices[i].Look(keyhash.Hash{}); err != nil || !st.Swept.Has(g) {
+				t.Errorf("r=%d: device %d does not list the group: %+v, %v", r, i, st, err)
+			}
+		}
+		// The writer wakes up, and is told; a read finds nothing; the key goes on.
+		late := l.client()
+		if _, err := late.put(grouped("late", g)); !errs.Is(err, errs.Swept) {
+			t.Errorf("r=%d: a swept group was written: %v", r, err)
+		}
+		l.reads("")
+		l.client().mustPut(value("next"))
+		l.reads("next")
+	}
+}
+
+// But a record that was chosen between the two rounds is on too many devices for R
+// others to be left: the sweeper looks again, and finds it alive.
+func TestSweepNeedsReaders(t *testing.T) {
+	l := newLab(t, 4, 4)
+	s, w := l.client(), l.client()
+	g := w.Clock.Now()
+	var once sync.Once
+	s.fate = serial(func(m labMessage) labFate {
+		switch {
+		case m.kind != "prepare":
+		case m.device < 2 && m.nth == 1:
+			return lose // the first round asks the others, and finds nothing
+		default:
+			if m.nth == 2 || m.device < 2 {
+				once.Do(func() { l.send(w.blind(grouped("chosen", g), T{}), 0, 1, 3) })
+			}
+		}
+		return arrive
+	})
+	if rec, err := s.Sweep(context.Background(), s.q, g); err != nil || rec == nil || rec.Group != g {
+		t.Fatalf("a chosen group was swept: %+v, %v", rec, err)
+	}
+	l.reads("chosen")
 }
 
 // More conditional writes than a chain remembers do not make a retry's outcome

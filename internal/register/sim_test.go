@@ -394,17 +394,20 @@ func (k *simDisk) state(keyhash.Hash) (volume.Value, bool, error) {
 	return volume.Value{Head: head, TailLen: len(d.data)}, head != nil, nil
 }
 
-func (k *simDisk) note(keyhash.Hash) (Note, bool, error) {
+func (k *simDisk) note(keyhash.Hash) (*heldNote, error) {
 	d, err := k.enter()
 	if err != nil {
-		return Note{}, false, err
+		return nil, err
 	}
 	defer d.mu.Unlock()
 	if d.note == nil {
-		return Note{}, false, nil
+		return nil, nil
 	}
 	n, err := DecodeNote(d.note)
-	return n, err == nil, err
+	if err != nil {
+		return nil, err
+	}
+	return &heldNote{Note: n}, nil
 }
 
 func (k *simDisk) data(_ volume.Value, n int) ([]byte, error) {
@@ -460,10 +463,10 @@ func (k *simDisk) commit(c *change) error {
 	})
 }
 
-func (k *simDisk) forget(_ keyhash.Hash, n *Note) {
+func (k *simDisk) forget(_ keyhash.Hash, n *heldNote) {
 	go k.write(func(d *simDevice) {
 		d.note = nil
-		d.s.given(n)
+		d.s.given(&n.Note)
 		d.s.stored(d)
 	})
 }

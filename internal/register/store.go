@@ -11,16 +11,23 @@ import (
 // store is what an acceptor needs of its device. It is narrow so that the
 // protocol can be simulated over a map; volumeStore is the one that counts.
 type store interface {
-	// state and note return a key's entries; found is false if there is none.
+	// state returns a key's entry; found is false if there is none.
 	state(key keyhash.Hash) (v volume.Value, found bool, err error)
-	note(key keyhash.Hash) (n Note, found bool, err error)
+	// note returns a key's note, nil if there is none.
+	note(key keyhash.Hash) (*heldNote, error)
 	// data returns the tail of a state, n bytes.
 	data(v volume.Value, n int) ([]byte, error)
 	// commit makes a change durable, all of it or nothing, before it returns.
 	commit(c *change) error
 	// forget removes a note and gives up what it lists, in the order of commits
 	// but without waiting for the disk.
-	forget(key keyhash.Hash, n *Note)
+	forget(key keyhash.Hash, n *heldNote)
+}
+
+// heldNote is a note as the device has it.
+type heldNote struct {
+	Note
+	ref volume.Ref
 }
 
 // change is what one call does to a key.
@@ -29,6 +36,8 @@ type change struct {
 	state []byte
 	data  []byte
 	old   volume.Ref
+	// oldNote is the note that the key had, nil if it had none.
+	oldNote *heldNote
 	// note is the key's note from now on, unless nil: then it stays as it is.
 	note *Note
 	// given is given up at once, and the key has no note from now on.
@@ -61,13 +70,16 @@ func (s volumeStore) state(key keyhash.Hash) (volume.Value, bool, error) {
 	return v, found, err
 }
 
-func (s volumeStore) note(key keyhash.Hash) (n Note, found bool, err error) {
+func (s volumeStore) note(key keyhash.Hash) (*heldNote, error) {
 	v, found, err := s.get(s.cfg.Notes, key)
 	if err != nil || !found {
-		return n, false, err
+		return nil, err
 	}
-	n, err = DecodeNote(v.Head)
-	return n, err == nil, err
+	n, err := DecodeNote(v.Head)
+	if err != nil {
+		return nil, err
+	}
+	return &heldNote{n, v.Ref}, nil
 }
 
 func (s volumeStore) data(v volume.Value, n int) ([]byte, error) {
@@ -79,24 +91,33 @@ func (s volumeStore) commit(c *change) error {
 	b.Put(s.cfg.States, c.key[:], c.state, c.data, c.old)
 	switch {
 	case c.given != nil:
-		s.giveUp(b, c.key, c.given)
+		s.giveUp(b, c.key, c.given, c.oldNote)
 	case c.note != nil:
-		b.Put(s.cfg.Notes, c.key[:], c.note.AppendTo(nil), nil, volume.Ref{})
+		var old volume.Ref
+		if c.oldNote != nil {
+			old = c.oldNote.ref
+		}
+		b.Put(s.cfg.Notes, c.key[:], c.note.AppendTo(nil), nil, old)
 	}
 	defer s.absent.forget(c.key)
 	// Not the caller's context: the outcome must be known before the key is unlocked.
 	return s.cfg.Volume.Commit(context.Background(), b)
 }
 
-func (s volumeStore) forget(key keyhash.Hash, n *Note) {
+func (s volumeStore) forget(key keyhash.Hash, n *heldNote) {
 	b := s.cfg.Volume.NewBatch(volume.Meta)
-	s.giveUp(b, key, n)
+	s.giveUp(b, key, &n.Note, n)
 	s.cfg.Volume.CommitLazy(b)
 }
 
-func (s volumeStore) giveUp(b *volume.Batch, key keyhash.Hash, n *Note) {
+// giveUp gives up what n lists, and removes the key's note, if it has one. A note
+// that was removed lazily may still be seen, and be removed again: its Ref is then
+// an old one, which costs the volume's count of dead bytes a little accuracy.
+func (s volumeStore) giveUp(b *volume.Batch, key keyhash.Hash, n *Note, old *heldNote) {
 	if s.cfg.OnSettle != nil {
 		s.cfg.OnSettle(b, key, n)
 	}
-	b.Delete(s.cfg.Notes, key[:], volume.Ref{})
+	if old != nil {
+		b.Delete(s.cfg.Notes, key[:], old.ref)
+	}
 }

@@ -127,13 +127,20 @@ func (f *Fake) OpenWriters() int {
 	return f.writers
 }
 
-func (f *Fake) state(k registerKey) *register.State {
+// state returns what is held of a key, and refuses one of another policy.
+func (f *Fake) state(k registerKey, policy uint32) (*register.State, error) {
 	s := f.registers[k]
 	if s == nil {
 		s = &register.State{}
 		f.registers[k] = s
 	}
-	return s
+	if policy != 0 && k.service != peer.Objects {
+		return nil, errs.New("peertest", errs.Invalid, "service %d has no policy %d", k.service, policy)
+	}
+	if !s.Highest().IsZero() && s.Policy != policy {
+		return nil, errs.New("peertest", errs.Invalid, "the key lies under policy %d, not %d", s.Policy, policy)
+	}
+	return s, nil
 }
 
 // Learn implements peer.Registers.
@@ -142,7 +149,10 @@ func (f *Fake) Learn(ctx context.Context, t peer.Target, s peer.Service, key key
 		return register.Known{}, err
 	}
 	defer f.mu.Unlock()
-	st := f.state(registerKey{t.Device, s, key})
+	st, err := f.state(registerKey{t.Device, s, key}, t.Policy)
+	if err != nil {
+		return register.Known{}, err
+	}
 	return register.Known{Highest: st.Highest(), Exists: st.Record != nil && !st.Record.Tombstone}, nil
 }
 
@@ -152,7 +162,11 @@ func (f *Fake) Read(ctx context.Context, t peer.Target, s peer.Service, key keyh
 		return register.State{}, err
 	}
 	defer f.mu.Unlock()
-	return shown(f.state(registerKey{t.Device, s, key}), data), nil
+	st, err := f.state(registerKey{t.Device, s, key}, t.Policy)
+	if err != nil {
+		return register.State{}, err
+	}
+	return shown(st, data), nil
 }
 
 // shown copies a state, with or without the record's data.
@@ -175,6 +189,10 @@ func (f *Fake) ReadLeased(ctx context.Context, t peer.Target, key keyhash.Hash, 
 	}
 	defer f.mu.Unlock()
 	k := registerKey{t.Device, peer.Containers, key}
+	st, err := f.state(k, t.Policy)
+	if err != nil {
+		return register.State{}, err
+	}
 	f.leases[k] = slices.DeleteFunc(f.leases[k], func(l lease) bool { return l.Holder == holder.Holder })
 	const longest = 2 * time.Second
 	until := time.Now().Add(min(longest, time.Duration(holder.Micros)*time.Microsecond))
@@ -204,7 +222,10 @@ func (f *Fake) Write(ctx context.Context, t peer.Target, s peer.Service, key key
 	}
 	defer f.mu.Unlock()
 	k := registerKey{t.Device, s, key}
-	st := f.state(k)
+	st, err := f.state(k, t.Policy)
+	if err != nil {
+		return register.Answer{}, err
+	}
 	old := st.Record
 	again := old != nil && r.Ballot == old.Ballot && r.TS == old.TS
 	answer := register.Answer{Leases: f.running(k)}
@@ -221,7 +242,7 @@ func (f *Fake) Write(ctx context.Context, t peer.Target, s peer.Service, key key
 		c := *r
 		c.Chain, c.Value, c.Data = slices.Clone(r.Chain), bytes.Clone(r.Value), bytes.Clone(r.Data)
 		st.Record, st.Held, st.Committed = &c, !r.Bare(), false
-		st.Promised = timestamp.Max(st.Promised, r.Ballot)
+		st.Policy, st.Promised = t.Policy, timestamp.Max(st.Promised, r.Ballot)
 		answer.Accepted = true
 	}
 	answer.State = shown(st, false)
@@ -245,10 +266,13 @@ func (f *Fake) Prepare(ctx context.Context, t peer.Target, s peer.Service, key k
 	}
 	defer f.mu.Unlock()
 	k := registerKey{t.Device, s, key}
-	st := f.state(k)
+	st, err := f.state(k, t.Policy)
+	if err != nil {
+		return register.Answer{}, err
+	}
 	ok := st.Highest().Less(ballot)
 	if ok {
-		st.Promised = ballot
+		st.Policy, st.Promised = t.Policy, ballot
 		if !sweep.IsZero() {
 			st.Swept = st.Swept.With(sweep)
 		}

@@ -59,6 +59,46 @@ func (x *suite) writeAndRead(t *testing.T) {
 	}
 }
 
+// A key lies on one policy's ring: asked for under another one it is refused, by a
+// device that has only promised as well.
+func (x *suite) onePolicy(t *testing.T) {
+	written, promised := x.object(), x.object()
+	x.write(t, written, x.blind(written.value, nil), true)
+	if a, err := x.node.Prepare(x.ctx(t), promised.target, peer.Objects, promised.key, x.clock.Now(), timestamp.T{}); err != nil || !a.Accepted {
+		t.Fatalf("Prepare: %+v, %v", a, err)
+	}
+	for _, o := range []object{written, promised} {
+		if s := x.read(t, o, false); s.Policy != o.target.Policy {
+			t.Errorf("policy %d of a key written under %d", s.Policy, o.target.Policy)
+		}
+		other := o.target
+		other.Policy++
+		for name, call := range map[string]func() error{
+			"Learn": func() error { _, err := x.node.Learn(x.ctx(t), other, peer.Objects, o.key); return err },
+			"Read":  func() error { _, err := x.node.Read(x.ctx(t), other, peer.Objects, o.key, false); return err },
+			"Write": func() error {
+				_, err := x.node.Write(x.ctx(t), other, peer.Objects, o.key, x.blind(o.value, nil))
+				return err
+			},
+			"Prepare": func() error {
+				_, err := x.node.Prepare(x.ctx(t), other, peer.Objects, o.key, x.clock.Now(), timestamp.T{})
+				return err
+			},
+		} {
+			if err := call(); !errs.Is(err, errs.Invalid) {
+				t.Errorf("%s under another policy: %v", name, err)
+			}
+		}
+	}
+	x.write(t, written, x.blind(written.value, nil), true) // and under its own as before
+	c := x.key()
+	t2 := x.Target(peer.Containers, c)
+	t2.Policy = 1
+	if _, err := x.node.ReadLeased(x.ctx(t), t2, c, register.Lease{Holder: 1, Micros: 1e6}); !errs.Is(err, errs.Invalid) {
+		t.Errorf("a container under policy 1: %v", err)
+	}
+}
+
 func (x *suite) writeIsOrdered(t *testing.T) {
 	o := x.object()
 	old, r := x.blind(o.value, nil), x.blind(o.value, x.bytes(10))

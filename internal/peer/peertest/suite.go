@@ -48,6 +48,7 @@ func (s Suite) Run(t *testing.T) {
 		{"WriteIsOrdered", x.writeIsOrdered},
 		{"Prepare", x.prepare},
 		{"BareRecord", x.bareRecord},
+		{"OnePolicy", x.onePolicy},
 		{"BadRecord", x.badRecord},
 		{"Lineage", x.lineage},
 		{"Sweep", x.sweep},
