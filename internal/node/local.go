@@ -32,7 +32,10 @@ type Local struct {
 	epochs func() map[string]uint64
 }
 
-var _ peer.Node = (*Local)(nil)
+var (
+	_ peer.Node         = (*Local)(nil)
+	_ peer.DeviceStates = (*Local)(nil)
+)
 
 func (l *Local) use(t peer.Target, s peer.Service) (*services, func(), error) {
 	known, ok := l.epoch(s, t.Policy)

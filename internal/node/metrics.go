@@ -36,7 +36,9 @@ func newMetrics(n *Node) *metrics {
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "ringfort_requests_under_way", Help: "Requests being answered now."},
 			func() float64 { return float64(n.handler.Running()) }),
 		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "ringfort_requests_refused_total", Help: "Requests refused because too many were under way."},
-			func() float64 { return float64(n.handler.Refused()) }))
+			func() float64 { return float64(n.handler.Refused()) }),
+		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "ringfort_peer_devices_gone_back_total", Help: "Devices of other nodes that came back with less than they had told before."},
+			func() float64 { return float64(n.memory.behind.Load()) }))
 	return m
 }
 

@@ -101,6 +101,7 @@ type Node struct {
 	handler *gateway.Handler
 	cache   *pebble.Cache
 	metrics *metrics
+	memory  *deviceMemory
 	solo    *solo
 
 	group   sync.WaitGroup // of the background loops
@@ -292,8 +293,9 @@ func (n *Node) openDevices(ctx context.Context, id *identity) error {
 
 // wire connects the services.
 func (n *Node) wire(id *identity) error {
+	n.memory = newDeviceMemory(n.log)
 	client := func(address string) peer.Node {
-		return peer.NewClient(address, peer.ClientConfig{Secret: id.peer, Log: n.log})
+		return peer.NewClient(address, peer.ClientConfig{Secret: id.peer, Log: n.log, Devices: n.memory})
 	}
 	n.cluster = newCluster(id.rings, n.local, id.address, client)
 	n.local.epoch, n.local.epochs = n.cluster.epoch, n.cluster.epochs

@@ -25,6 +25,9 @@ type ClientConfig struct {
 	Secret Secret
 	// Log gets a line when the peer is lost and when it is back. Nil: none.
 	Log *slog.Logger
+	// Devices is told how far the peer's devices have come, with every answer of
+	// theirs; the clients of a node share it. Nil: nobody is.
+	Devices DeviceWatcher
 	// Dial opens a connection; nil: TCP.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 
@@ -185,7 +188,11 @@ func (c *Client) exchange(ctx context.Context, kind messageType, d ring.DeviceID
 		c.pools.put(b)
 		return nil, errs.Wrap(op, errs.Other, err)
 	}
-	return l.call(ctx, kind, b)
+	q := asked{kind: kind, device: d}
+	if c.cfg.Devices != nil && hasTarget(kind) {
+		q.known = c.cfg.Devices.Known(d)
+	}
+	return l.call(ctx, &q, b)
 }
 
 // longRequest is the length from which a request counts as long.

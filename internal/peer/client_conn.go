@@ -331,7 +331,8 @@ func (l *clientLink) forget(stream uint32) bool {
 }
 
 // call sends a request and waits for its answer. It owns b.
-func (l *clientLink) call(ctx context.Context, kind messageType, b *buffer) ([]byte, error) {
+func (l *clientLink) call(ctx context.Context, q *asked, b *buffer) ([]byte, error) {
+	kind := q.kind
 	c := l.client.getCall()
 	stream, err := l.add(c)
 	if err != nil {
@@ -347,26 +348,27 @@ func (l *clientLink) call(ctx context.Context, kind messageType, b *buffer) ([]b
 	c.timer.Reset(l.client.cfg.CallTimeout)
 	if err := l.queue.push(ctx.Done(), c.timer.C, b); err != nil {
 		l.pools.put(b)
-		return l.abandon(ctx, kind, c, stream, err)
+		return l.abandon(ctx, q, c, stream, err)
 	}
 	select {
 	case a := <-c.answer:
 		l.client.putCall(c)
-		return a.result(ctx, kind)
+		return l.result(ctx, q, &a)
 	case <-ctx.Done():
 	case <-c.timer.C:
 	}
 	l.control(stream, msgCancel)
-	return l.abandon(ctx, kind, c, stream, nil)
+	return l.abandon(ctx, q, c, stream, nil)
 }
 
 // abandon ends a call whose time is up, or that could not be sent, unless its
 // answer arrives at this very moment.
-func (l *clientLink) abandon(ctx context.Context, kind messageType, c *call, stream uint32, cause error) ([]byte, error) {
+func (l *clientLink) abandon(ctx context.Context, q *asked, c *call, stream uint32, cause error) ([]byte, error) {
+	kind := q.kind
 	if !l.forget(stream) {
 		a := <-c.answer
 		l.client.putCall(c)
-		return a.result(ctx, kind)
+		return l.result(ctx, q, &a)
 	}
 	l.client.putCall(c)
 	switch {
@@ -379,14 +381,25 @@ func (l *clientLink) abandon(ctx context.Context, kind messageType, c *call, str
 }
 
 // result turns an answer into what the call returns.
-func (a *answer) result(ctx context.Context, kind messageType) ([]byte, error) {
+func (l *clientLink) result(ctx context.Context, q *asked, a *answer) ([]byte, error) {
+	kind := q.kind
 	switch {
 	case a.err != nil:
 		return nil, errs.Wrap(kind.op(), errs.Other, a.err)
 	case a.header.kind != kind:
 		return nil, errs.New(kind.op(), errs.Corrupt, "answered by %v", a.header.kind)
+	case a.header.flags&^flagsKnown != 0:
+		return nil, errs.New(kind.op(), errs.NotImplemented, "an answer with flags %#x: sent by a newer program", a.header.flags)
 	}
 	p := a.frame[frameHeaderSize:]
+	if a.header.flags&flagDevice != 0 {
+		rest, s, err := cutDeviceState(p)
+		if err != nil {
+			return nil, errs.Wrap(kind.op(), errs.Other, err)
+		}
+		l.client.told(q, s)
+		p = rest
+	}
 	if a.header.flags&flagError != 0 {
 		err := decodeError(kind.op(), p)
 		// When the time runs out both sides notice, and the other may say so first.

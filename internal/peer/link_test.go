@@ -416,7 +416,7 @@ func TestGarbageBehindTheHandshake(t *testing.T) {
 				}
 				return
 			}
-			p, err := l.call(context.Background(), msgStatus, c2.pools.frame(0))
+			p, err := l.call(context.Background(), &asked{kind: msgStatus}, c2.pools.frame(0))
 			if err != nil {
 				t.Errorf("the connection is of no use: %x, %v", p, err)
 			}

@@ -43,14 +43,17 @@
 //	 8  4  length of the payload
 //	12  4  stream: the call, chosen by the client; an answer repeats it
 //	16  1  type: a message or a control frame
-//	17  1  flags: 1 answer, 2 the answer is an error
+//	17  1  flags: 1 answer, 2 the answer is an error, 4 the state of a device is at
+//	       the payload's end
 //	18  2  zero
 //	20  4  ms that the caller will still wait; 0: as long as the server likes
 //	24  …  payload
 //
 // Numbers are big-endian. A bad checksum or an impossible length ends the
 // connection, since nothing after it can be trusted to be a frame. Payloads are
-// made of the primitives of package wire, in this order:
+// made of the primitives of package wire, in this order. The state of a device is in
+// the answer of a device that can tell it, an error's too: uvarint generation, uvarint
+// position, and one byte, the length of these two.
 //
 //	target   uvarint device, uvarint policy, uvarint epoch, uvarint partition
 //	key      16 bytes
@@ -178,6 +181,9 @@ const (
 const (
 	flagAnswer = 1 << iota
 	flagError
+	flagDevice
+
+	flagsKnown = flagDevice<<1 - 1
 )
 
 const frameHeaderSize = 24

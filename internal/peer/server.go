@@ -72,6 +72,9 @@ func (c ServerConfig) withDefaults() ServerConfig {
 	return c
 }
 
+// maxPayload is the longest answer, which leaves room for its device's state.
+func (c *ServerConfig) maxPayload() int { return c.MaxFrameBytes - maxDeviceTrailer }
+
 func orInt(p *int, def int) {
 	if *p <= 0 {
 		*p = def
@@ -91,6 +94,7 @@ func orTime(p *time.Duration, def time.Duration) {
 // Close it after the http.Server: upgraded connections are the Server's own.
 type Server struct {
 	node    Node
+	states  DeviceStates // nil: the node's devices do not tell theirs
 	cfg     ServerConfig
 	pools   buffers
 	workers *workers
@@ -106,11 +110,13 @@ type Server struct {
 
 var _ http.Handler = (*Server)(nil)
 
-// NewServer returns a server of node.
+// NewServer returns a server of node, whose answers carry the states of its devices if
+// it is a DeviceStates.
 func NewServer(node Node, cfg ServerConfig) *Server {
 	cfg = cfg.withDefaults()
+	states, _ := node.(DeviceStates)
 	return &Server{
-		node: node, cfg: cfg,
+		node: node, states: states, cfg: cfg,
 		workers:  newWorkers(cfg.MaxCalls, min(cfg.MaxCalls, 64)),
 		calls:    newLimiter(cfg.MaxCalls, cfg.MaxDeviceCalls),
 		streams:  newLimiter(cfg.MaxStreams, cfg.MaxDeviceStreams),

@@ -54,7 +54,7 @@ func (c *serverConn) giveBack(h frameHeader, b *buffer) {
 // handle starts what a frame asks for. An error ends the connection.
 func (c *serverConn) handle(h frameHeader, b *buffer) error {
 	if h.flags != 0 {
-		return errs.New("peer", errs.Corrupt, "a request with flags %#x", h.flags)
+		return errs.New("peer", errs.NotImplemented, "a request with flags %#x: sent by a newer program", h.flags)
 	}
 	switch h.kind {
 	case msgPing, msgPong, msgCancel:
@@ -172,7 +172,7 @@ func (r *request) serve() {
 		return
 	}
 	flags := byte(flagAnswer)
-	if err == nil && len(out.b)-frameHeaderSize > c.server.cfg.MaxFrameBytes {
+	if err == nil && len(out.b)-frameHeaderSize > c.server.cfg.maxPayload() {
 		err = errs.New("peer", errs.TooLarge, "an answer of %d bytes", len(out.b))
 	}
 	if err != nil {
@@ -182,6 +182,12 @@ func (r *request) serve() {
 		}
 		flags |= flagError
 		out.b = appendError(out.b[:frameHeaderSize], err)
+	}
+	if r.limited && c.server.states != nil {
+		if s, ok := c.server.states.DeviceState(r.device); ok {
+			out.b = appendDeviceState(out.b, s)
+			flags |= flagDevice
+		}
 	}
 	sealFrame(out.b, r.head.stream, r.head.kind, flags, 0)
 	if c.link.queue.push(c.link.dead, nil, out) != nil {
@@ -231,7 +237,7 @@ func (r *request) invoke(out *buffer) (err error, panicked bool) {
 	if r.ctx.Err() != nil {
 		return errs.New("peer", errs.Unavailable, "the time ran out before the call began"), false
 	}
-	out.b, err = dispatch(r.ctx, r.conn.server.node, r.head.kind, r.in.b[frameHeaderSize:], out.b, r.conn.server.cfg.MaxFrameBytes)
+	out.b, err = dispatch(r.ctx, r.conn.server.node, r.head.kind, r.in.b[frameHeaderSize:], out.b, r.conn.server.cfg.maxPayload())
 	return err, false
 }
 
