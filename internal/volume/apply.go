@@ -109,6 +109,9 @@ func (s *segment) decodeCounts(b []byte) error {
 	if len(b) != countsSize {
 		return errs.New("volume.index", errs.Corrupt, "counts of a segment of %d bytes", len(b))
 	}
+	if Lane(b[0]) != s.lane {
+		return errs.New("volume.index", errs.Corrupt, "segment %d is counted in lane %d", s.id, b[0])
+	}
 	s.live = int64(binary.LittleEndian.Uint64(b[1:]))
 	s.tombs = int64(binary.LittleEndian.Uint64(b[9:]))
 	s.entries = int64(binary.LittleEndian.Uint64(b[17:]))

@@ -127,7 +127,7 @@ func (b *Batch) Put(space SpaceID, key, head, tail []byte, old Ref) {
 	}
 	op := logOp{kind: opPut, space: space, key: key, head: head, headLen: uint32(len(head))}
 	var spill []byte
-	if len(head) > b.v.cfg.MaxHeadBytes {
+	if len(head) > b.v.cfg.MaxHeadBytes && !b.own { // the volume's own is read while it is replayed
 		op.flags |= flagSpilled
 		spill, op.headSum = head, xxhash.Sum64(head)
 	}
@@ -148,7 +148,9 @@ func (b *Batch) Put(space SpaceID, key, head, tail []byte, old Ref) {
 
 // put appends a Put or Move.
 func (b *Batch) put(op logOp, old Ref, spill, tail []byte) {
-	b.check(op.space, op.key)
+	if !b.check(op.space, op.key) {
+		return
+	}
 	op.start = uint32(len(b.ops))
 	ops, keyAt, headAt := appendPut(b.ops, &op)
 	b.ops = ops
@@ -197,7 +199,9 @@ func (b *Batch) Delete(space SpaceID, key []byte, old Ref) {
 }
 
 func (b *Batch) delete(op logOp, old Ref) {
-	b.check(op.space, op.key)
+	if !b.check(op.space, op.key) {
+		return
+	}
 	op.start = uint32(len(b.ops))
 	ops, keyAt := appendDelete(b.ops, &op)
 	b.ops = ops
@@ -235,7 +239,9 @@ func (b *Batch) Add(space SpaceID, key []byte, deltas ...int64) {
 }
 
 func (b *Batch) pair(kind byte, space SpaceID, p, q []byte) {
-	b.check(space, p)
+	if !b.check(space, p) {
+		return
+	}
 	start := len(b.ops)
 	ops, pAt, qAt := appendPair(b.ops, kind, space, p, q)
 	b.ops = ops
@@ -245,8 +251,9 @@ func (b *Batch) pair(kind byte, space SpaceID, p, q []byte) {
 	})
 }
 
-// check finds misuse that every operation can have.
-func (b *Batch) check(space SpaceID, key []byte) {
+// check finds misuse that every operation can have. It reports false if there was
+// any: the batch is not going to be committed.
+func (b *Batch) check(space SpaceID, key []byte) bool {
 	if !b.v.known[space] && !b.own {
 		b.misuse("space %d is not configured", space)
 	}
@@ -254,8 +261,9 @@ func (b *Batch) check(space SpaceID, key []byte) {
 		b.misuse("a key of %d bytes", len(key))
 	}
 	if b.Bytes() > maxBatchBytes {
-		b.misuse("a batch of more than %d bytes", b.Bytes())
+		b.misuse("a batch of more than %d bytes", maxBatchBytes)
 	}
+	return b.err == nil
 }
 
 // maxBatchBytes bounds a batch while it is filled, whatever Config.MaxBatchBytes

@@ -52,10 +52,15 @@ const DefaultMemTableBytes = 8 << 20
 type Config struct {
 	// Dir is the volume's directory. It is made if it is not there; its parent must be.
 	Dir string
+	// ID is the id that the volume must have, or is to be made with. Zero: any, or a
+	// new one.
+	ID [16]byte
+	// Existing says that the volume must be there: nothing is made in its place.
+	Existing bool
 	// FS is the file system under log and index.
 	FS vfs.FS
-	// Spaces are the key spaces in use. A space may be added later; Kept must not
-	// change from true to false and back without a Rebuild.
+	// Spaces are the key spaces in use. A space may be added later, also at an
+	// opening that leaves others out; whether it is Kept never changes.
 	Spaces []Space
 
 	// Cache is the block cache, shared by all volumes of a process. Memory tables

@@ -18,7 +18,9 @@ import (
 //	'p' lane(1)          position: segment(4) offset(4) seq(8), the frames applied
 //	's' segment(4, BE)   lane(1) live(8) tombs(8) entries(8) end(4) of a segment
 //	'f' number(8, BE)    a Finding
-//	'g'                  generation(8), also kept in the log
+//	'g'                  generation(8), as an entry that is Kept
+//	'd'                  the spaces, likewise: see spaces.go
+//	'l' space(1)         nothing: Rebuild could not fill the space
 //	'c'                  generation(8) of the last clean close, lanes(1) that can be written on
 const ownSpace SpaceID = 0
 
@@ -74,6 +76,7 @@ func decodePosition(b []byte) (position, error) {
 //	tail       uvarint length, checksum(8)
 //
 // A vector of counters has the tag alone and then uvarint n and n zigzag varints.
+// The two other bits of a tag are a newer program's.
 const (
 	tagLocated  = 1 << 0
 	tagFirst    = 1 << 1
@@ -81,6 +84,8 @@ const (
 	tagTail     = 1 << 3
 	tagValue    = 1 << 6
 	tagCounters = 1 << 7
+
+	tagsKnown = tagLocated | tagFirst | tagSpilled | tagTail | tagValue | tagCounters
 )
 
 // indexEntry is an index value taken apart.
@@ -136,11 +141,17 @@ func decodeIndexValue(b []byte) (e indexEntry, err error) {
 		return e, errs.New("volume.index", errs.Corrupt, "an index value without a tag")
 	}
 	tag := b[0]
-	r := opReader{b: b, pos: 1}
+	if tag&^tagsKnown != 0 {
+		return e, newer("an index value with tag %#x", tag)
+	}
 	if tag&tagCounters != 0 {
+		if tag != tagCounters {
+			return e, errs.New("volume.index", errs.Corrupt, "an index value with tag %#x", tag)
+		}
 		e.counters, e.head = true, b[1:]
 		return e, nil
 	}
+	r := opReader{b: b, pos: 1}
 	if tag&tagLocated != 0 {
 		e.ref = Ref{Segment: SegmentID(r.u32()), Offset: r.u32(), Length: r.u32()}
 		e.ref.first = e.ref.Segment
@@ -155,8 +166,8 @@ func decodeIndexValue(b []byte) (e indexEntry, err error) {
 	if tag&tagTail != 0 {
 		e.tailLen, e.tailSum = r.length(), r.u64()
 	}
-	if r.err || (tag&(tagSpilled|tagTail) != 0 && e.ref.IsZero()) {
-		return e, errs.New("volume.index", errs.Corrupt, "an index value cut short")
+	if r.err || tag&(tagSpilled|tagTail|tagFirst) != 0 && e.ref.IsZero() || tag&tagLocated != 0 && e.ref.IsZero() {
+		return indexEntry{}, errs.New("volume.index", errs.Corrupt, "an index value cut short")
 	}
 	if !e.spilled {
 		e.head = b[r.pos:]

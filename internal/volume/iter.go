@@ -117,12 +117,14 @@ func (i *Iter) Key() []byte { return i.it.Key()[1:] }
 func (i *Iter) parse() *indexEntry {
 	if !i.parsed {
 		val, err := i.it.ValueAndErr()
-		if err == nil {
+		if err != nil {
+			err = errs.Wrap("volume.Iter", indexKind(err), err)
+		} else {
 			i.entry, err = decodeIndexValue(val)
 		}
 		if err != nil {
 			i.entry = indexEntry{}
-			i.fail(errs.Wrap("volume.Iter", indexKind(err), err))
+			i.fail(err)
 		}
 		i.parsed = true
 	}

@@ -592,7 +592,7 @@ func (v *Volume) checkCounts() error {
 			return err
 		}
 		for ok := it.First(); ok; ok = it.Next() {
-			if id == int(ownSpace) && !bytes.Equal(it.Key(), generationKey) {
+			if id == int(ownSpace) && !ownEntry(it.Key()) {
 				continue
 			}
 			r := it.Ref()

@@ -3,25 +3,22 @@ package volume
 import (
 	"context"
 
-	"ringfort/internal/errs"
 	"ringfort/internal/vfs"
 )
 
 // Rebuild makes the index of a closed volume again from its log alone: the entries
-// of all Kept spaces, and nothing of the others. It is for a device whose index is
-// damaged or gone. The old index stays until the new one is complete; if Rebuild is
-// cut short, run it again.
+// of all Kept spaces, and nothing of the others, which are marked as lost. It is for a
+// device whose index is damaged or gone. The old index stays until the new one is
+// complete; if Rebuild is cut short, run it again. All Kept spaces must be named.
 //
 // What of the log cannot be read is stored as findings, as Open does.
 func Rebuild(ctx context.Context, cfg Config) error {
-	v, fresh, err := prepare(cfg)
+	cfg.Existing = true
+	v, _, err := prepare(cfg)
 	if err != nil {
 		return err
 	}
 	defer v.releaseAll()
-	if fresh {
-		return errs.New("volume.Rebuild", errs.NotFound, "%s is no volume", cfg.Dir)
-	}
 	fs := v.cfg.FS
 	for _, d := range []string{"index.new", "index.old"} {
 		if err := fs.RemoveAll(v.path(d)); err != nil {
@@ -69,6 +66,9 @@ func (v *Volume) rebuild(ctx context.Context) error {
 		rs[l] = &replay{v: v, l: v.lanes[l], rebuild: true}
 	}
 	if err := replayAll(ctx, rs); err != nil {
+		return err
+	}
+	if err := v.markLost(); err != nil {
 		return err
 	}
 	return ioError("volume.Rebuild", v.db.Flush())

@@ -59,6 +59,9 @@ func (v *Volume) recover(ctx context.Context) error {
 	if err := v.loadFindings(); err != nil {
 		return err
 	}
+	if err := v.loadSpaces(); err != nil { // before entries are replayed: which to keep
+		return err
+	}
 	gen, err := v.readGeneration()
 	if err != nil {
 		return err
@@ -116,7 +119,7 @@ func (v *Volume) readClean() (gen uint64, active byte, err error) {
 	if err != nil || !found {
 		return 0, 0, err
 	}
-	if len(b) != 9 {
+	if len(b) != 9 || b[8]>>lanes != 0 {
 		return 0, 0, errs.New("volume.Open", errs.Corrupt, "the mark of a clean close has %d bytes", len(b))
 	}
 	return binary.LittleEndian.Uint64(b), b[8], nil
@@ -473,6 +476,11 @@ func (r *replay) apply(s *segment, h *frameHeader, ops []logOp, off int64) error
 	within := map[string]Ref{} // what the frame itself has changed
 	for i := range ops {
 		o := &ops[i]
+		if o.space == ownSpace && o.kind != opDelete && bytes.Equal(o.key, spacesKey) {
+			if err := v.adoptSpaces(o.head); err != nil {
+				return err
+			}
+		}
 		ref, old, changed, err := r.step(pb, within, s, o, off, h.opsLen)
 		if err != nil {
 			return err

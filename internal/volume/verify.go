@@ -117,7 +117,7 @@ func (c *verifier) blobs(s *segment, h *frameHeader, ops []logOp, blobs []byte, 
 // index checks that what the index points at is there.
 func (c *verifier) index(ctx context.Context) error {
 	for id := range c.v.known {
-		if id != int(ownSpace) && !c.v.known[id] {
+		if id != int(ownSpace) && !c.v.known[id] && !c.v.stored[id] {
 			continue
 		}
 		if err := c.space(ctx, SpaceID(id)); err != nil {
@@ -137,8 +137,8 @@ func (c *verifier) space(ctx context.Context, id SpaceID) error {
 		if n++; n%1000 == 0 && ctx.Err() != nil {
 			break
 		}
-		if id == ownSpace && !bytes.Equal(it.Key(), generationKey) {
-			continue // not entries
+		if id == ownSpace && !ownEntry(it.Key()) {
+			continue
 		}
 		c.entry(id, it.Key(), it.Ref())
 	}
@@ -146,6 +146,11 @@ func (c *verifier) space(ctx context.Context, id SpaceID) error {
 		return err
 	}
 	return errs.Wrap("volume.Verify", errs.Canceled, ctx.Err())
+}
+
+// ownEntry reports whether a key of the volume's own space is that of an entry.
+func ownEntry(key []byte) bool {
+	return bytes.Equal(key, generationKey) || bytes.Equal(key, spacesKey)
 }
 
 // entry checks where one index entry points.

@@ -1,6 +1,7 @@
 package volume
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/binary"
@@ -27,7 +28,9 @@ type Volume struct {
 	id         [16]byte
 	generation uint64
 	kept       [256]bool
-	known      [256]bool
+	known      [256]bool // named by the opener
+	stored     [256]bool // named by one before it
+	lost       [256]bool // emptied by a Rebuild
 	lock       io.Closer
 	db         *pebble.DB
 	ownCache   *pebble.Cache
@@ -56,9 +59,15 @@ type Volume struct {
 	closeErr  error
 }
 
-// Open opens a volume, or makes it if the directory is empty or not there. It
-// replays what the index had not flushed, so that everything ever acknowledged is
-// there when it returns, but for what it has reported as corrupt.
+// Open opens a volume, or makes it if the directory is empty or not there and
+// Config.Existing is not set. It replays what the index had not flushed, so that
+// everything ever acknowledged is there when it returns, but for what it has reported
+// as corrupt.
+//
+// errs.NotFound: Config.Existing is set and there is no volume. errs.Invalid: there
+// is another one than Config.ID, or Config does not suit it. errs.NotImplemented: a
+// newer program has written to it. errs.Corrupt: it is damaged beyond what findings
+// tell; what can be done is in the text.
 func Open(ctx context.Context, cfg Config) (*Volume, error) {
 	v, fresh, err := prepare(cfg)
 	if err != nil {
@@ -111,6 +120,11 @@ func prepare(cfg Config) (v *Volume, fresh bool, err error) {
 	}
 	for l := range Lane(lanes) {
 		v.lanes[l] = newLane(v, l)
+	}
+	if cfg.Existing { // looked for before anything is made in its place
+		if _, err := v.readIdentity(); err != nil {
+			return nil, false, ioError("volume.Open", err)
+		}
 	}
 	if err := cfg.FS.MkdirAll(cfg.Dir, 0o755); err != nil {
 		return nil, false, ioError("volume.Open", err)
@@ -168,7 +182,9 @@ func (v *Volume) path(elem ...string) string {
 	return v.cfg.FS.PathJoin(append([]string{v.cfg.Dir}, elem...)...)
 }
 
-// The VOLUME file: magic(8) version(4) 0(4) id(16) checksum(8) of what is before it.
+// The VOLUME file: magic "RFVOLUME"(8) version(4) 0(4) id(16) checksum(8), xxhash64 of
+// what is before it. It is replaced by a later version's in one piece, and that one's
+// first 40 bytes are made the same way.
 const (
 	identityMagic   = "RFVOLUME"
 	identityVersion = 1
@@ -187,8 +203,14 @@ func (v *Volume) readIdentity() (fresh bool, err error) {
 				}
 			}
 		}
-		_, err = rand.Read(v.id[:])
-		return true, err
+		if v.cfg.Existing {
+			return false, errs.New("volume.Open", errs.NotFound, "%s: there is no volume", v.cfg.Dir)
+		}
+		if v.id = v.cfg.ID; v.id == [16]byte{} {
+			_, err = rand.Read(v.id[:])
+			return true, err
+		}
+		return true, nil
 	}
 	if err != nil {
 		return false, err
@@ -201,20 +223,29 @@ func (v *Volume) readIdentity() (fresh bool, err error) {
 	if string(b[:8]) != identityMagic || binary.LittleEndian.Uint64(b[32:]) != xxhash.Sum64(b[:32]) {
 		return false, errs.New("volume.Open", errs.Corrupt, "%s: the VOLUME file is damaged", v.cfg.Dir)
 	}
-	if n := binary.LittleEndian.Uint32(b[8:]); n != identityVersion {
-		return false, errs.New("volume.Open", errs.NotImplemented, "%s: version %d; this program knows %d", v.cfg.Dir, n, identityVersion)
+	if n, zero := binary.LittleEndian.Uint32(b[8:]), binary.LittleEndian.Uint32(b[12:]); n != identityVersion || zero != 0 {
+		return false, newer("%s: a volume of version %d", v.cfg.Dir, n)
 	}
 	copy(v.id[:], b[16:32])
+	if v.cfg.ID != [16]byte{} && v.cfg.ID != v.id {
+		return false, errs.New("volume.Open", errs.Invalid, "%s holds volume %x and not %x", v.cfg.Dir, v.id, v.cfg.ID)
+	}
 	return false, nil
+}
+
+// encodeIdentity returns the bytes of the VOLUME file.
+func encodeIdentity(id [16]byte) []byte {
+	b := make([]byte, identitySize)
+	copy(b, identityMagic)
+	binary.LittleEndian.PutUint32(b[8:], identityVersion)
+	copy(b[16:], id[:])
+	binary.LittleEndian.PutUint64(b[32:], xxhash.Sum64(b[:32]))
+	return b
 }
 
 // writeIdentity makes the VOLUME file: the volume exists from then on.
 func (v *Volume) writeIdentity() error {
-	b := make([]byte, identitySize)
-	copy(b, identityMagic)
-	binary.LittleEndian.PutUint32(b[8:], identityVersion)
-	copy(b[16:], v.id[:])
-	binary.LittleEndian.PutUint64(b[32:], xxhash.Sum64(b[:32]))
+	b := encodeIdentity(v.id)
 	fs := v.cfg.FS
 	tmp := v.path("VOLUME.new")
 	f, err := fs.Create(tmp, pvfs.WriteCategoryUnspecified)
@@ -265,7 +296,8 @@ func (v *Volume) stop() {
 	v.bg.wg.Wait()
 }
 
-// beginGeneration counts this opening, durably.
+// beginGeneration counts this opening, durably, and with it notes the spaces that
+// are new.
 func (v *Volume) beginGeneration(ctx context.Context) error {
 	b := v.NewBatch(Meta)
 	b.own, b.urgent = true, true
@@ -274,6 +306,13 @@ func (v *Volume) beginGeneration(ctx context.Context) error {
 		return err
 	}
 	b.Put(ownSpace, generationKey, binary.LittleEndian.AppendUint64(nil, v.generation), nil, old.ref)
+	spaces := v.encodeSpaces()
+	if old, _, err = v.entry(ownSpace, spacesKey); err != nil {
+		return err
+	}
+	if !bytes.Equal(old.head, spaces) {
+		b.Put(ownSpace, spacesKey, spaces, nil, old.ref)
+	}
 	return v.Commit(ctx, b)
 }
 
