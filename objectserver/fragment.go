@@ -44,8 +44,8 @@ func nameOf(f peer.FragmentName) fragfile.Name {
 	return fragfile.Name{Owner: f.Owner, Blob: f.ID, Index: erasure.Index(f.Index)}
 }
 
-// CreateFragment begins a fragment of a policy: in memory while it may be packed, in a file
-// when it is known, or turns out, to be longer than PackMax.
+// CreateFragment begins a fragment of a policy: in memory while it may be packed, in
+// a file when it is known, or turns out, to be longer than PackMax.
 func (s *Server) CreateFragment(ctx context.Context, policy uint32, h *peer.FragmentHeader) (peer.FragmentWriter, error) {
 	if h.Index < 0 || h.Index >= int(h.Coding.K)+int(h.Coding.M) {
 		return nil, errs.New("objectserver.CreateFragment", errs.Invalid, "fragment %d of ec(%d,%d)", h.Index, h.Coding.K, h.Coding.M)
@@ -65,31 +65,52 @@ func (s *Server) CreateFragment(ctx context.Context, policy uint32, h *peer.Frag
 	if n > s.cfg.PackMax {
 		return w, w.spill(ctx)
 	}
-	w.room(fragfile.PackedSize(n))
+	w.want = int(fragfile.PackedSize(n))
 	return w, nil
 }
 
 type fragmentWriter struct {
 	s      *Server
 	h      fragfile.Header
+	want   int              // length of the packed fragment, where it is known
 	packed []byte           // room for a header, and the data, while it may be packed
 	lent   *erasure.Buffer  // that packed lies in, if it was lent by the pool
+	held   int64            // of the server's packed bytes, if it was not
 	file   *fragfile.Writer // else
 }
 
-// room makes room for a packed fragment of so many bytes in all. Memory beyond the
-// pool's budget is the garbage collector's business.
-func (w *fragmentWriter) room(n int64) {
-	if w.lent = w.s.cfg.Buffers.TryGet(int(n)); w.lent != nil {
-		w.packed = w.lent.Bytes[:fragfile.HeaderSize]
-		return
+// grow makes room for so many more bytes. It is not made before they come: one who
+// opens an upload and sends nothing holds no memory.
+func (w *fragmentWriter) grow(more int) error {
+	length := max(len(w.packed), fragfile.HeaderSize)
+	if length+more <= cap(w.packed) {
+		return nil
 	}
-	w.packed = make([]byte, fragfile.HeaderSize, n)
+	n := max(w.want, length+more, min(2*cap(w.packed), fragfile.HeaderSize+int(w.s.cfg.PackMax)))
+	var packed []byte
+	var held int64
+	lent := w.s.cfg.Buffers.TryGet(n)
+	if lent != nil {
+		packed = lent.Bytes[:length]
+	} else {
+		held = int64(n)
+		if w.s.packed.Add(held) > w.s.cfg.PackMemory {
+			w.s.packed.Add(-held)
+			return errs.New("objectserver.Write", errs.Busy, "fragments being written take %d bytes of memory", w.s.cfg.PackMemory)
+		}
+		packed = make([]byte, length, n)
+	}
+	copy(packed, w.packed)
+	w.free()
+	w.packed, w.lent, w.held = packed, lent, held
+	return nil
 }
 
 // free gives the memory of a packed fragment back.
 func (w *fragmentWriter) free() {
 	w.packed = nil
+	w.s.packed.Add(-w.held)
+	w.held = 0
 	if w.lent != nil {
 		w.lent.Release()
 		w.lent = nil
@@ -109,16 +130,16 @@ func (w *fragmentWriter) spill(ctx context.Context) (err error) {
 }
 
 func (w *fragmentWriter) Write(p []byte) (int, error) {
-	if w.file == nil && w.packed == nil { // of unknown size
-		w.packed = make([]byte, fragfile.HeaderSize)
-	}
-	if w.file == nil && int64(len(w.packed)-fragfile.HeaderSize+len(p)) > w.s.cfg.PackMax {
+	if w.file == nil && int64(max(len(w.packed)-fragfile.HeaderSize, 0)+len(p)) > w.s.cfg.PackMax {
 		if err := w.spill(context.Background()); err != nil {
 			return 0, err
 		}
 	}
 	if w.file != nil {
 		return w.file.Write(p)
+	}
+	if err := w.grow(len(p)); err != nil {
+		return 0, err
 	}
 	w.packed = append(w.packed, p...)
 	return len(p), nil

@@ -33,6 +33,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"ringfort/internal/erasure"
@@ -81,6 +82,11 @@ type Config struct {
 	// Buffers lends the memory in which packed fragments are gathered; the
 	// devices of a node share it. Default: a pool of 16 MiB.
 	Buffers *erasure.Pool
+	// PackMemory bounds, in bytes, the memory of packed fragments that Buffers has
+	// no room for. Beyond it a write answers Busy at once; it does not wait, because
+	// two uploads could wait for each other on two devices. Default 128 MiB, what
+	// the fragment files' writers may take as well.
+	PackMemory int64
 	// Fragfile tunes the fragment files.
 	Fragfile fragfile.Config
 	Log      *slog.Logger
@@ -93,6 +99,8 @@ type Server struct {
 	cfg   Config
 	vol   *volume.Volume
 	files *fragfile.Store
+	// packed is how many of PackMemory's bytes are in use.
+	packed atomic.Int64
 	*register.Acceptor
 
 	strayMu sync.Mutex // guards strays, and one Reconcile at a time
@@ -110,6 +118,9 @@ func Open(ctx context.Context, cfg Config) (*Server, error) {
 	}
 	if cfg.Buffers == nil {
 		cfg.Buffers = erasure.NewPool(16 << 20)
+	}
+	if cfg.PackMemory == 0 {
+		cfg.PackMemory = 128 << 20
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now

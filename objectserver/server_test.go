@@ -13,6 +13,7 @@ import (
 
 	"ringfort/internal/blob"
 	"ringfort/internal/catalog"
+	"ringfort/internal/erasure"
 	"ringfort/internal/errs"
 	"ringfort/internal/keyhash"
 	"ringfort/internal/peer"
@@ -312,6 +313,45 @@ func TestBadFragments(t *testing.T) {
 	}
 	if lent, _ := d.s.cfg.Buffers.Usage(); lent != 0 {
 		t.Errorf("%d bytes of lent memory were not given back", lent)
+	}
+}
+
+// One who opens uploads and sends nothing holds no memory, what is sent holds as much
+// as it may and no more, and all of it is given back.
+func TestPackMemory(t *testing.T) {
+	d := newDevice(t)
+	ctx := context.Background()
+	d.s.cfg.Buffers, d.s.cfg.PackMemory = erasure.NewPool(1), 10*testPackMax
+	for _, size := range []int64{testPackMax, -1} { // known and unknown
+		var open []peer.FragmentWriter
+		begin := func() peer.FragmentWriter {
+			w, err := d.s.CreateFragment(ctx, testPolicy, header(keyhash.Hash{1}, d.clock.Now(), uint32(len(open)), size))
+			if err != nil {
+				t.Fatal(err)
+			}
+			open = append(open, w)
+			return w
+		}
+		for range 1000 {
+			begin()
+		}
+		if n := d.s.packed.Load(); n != 0 {
+			t.Fatalf("fragments that nobody sends hold %d bytes", n)
+		}
+		var err error
+		written := 0
+		for ; err == nil && written < 20; written++ {
+			_, err = begin().Write(make([]byte, testPackMax))
+		}
+		if !errs.Is(err, errs.Busy) || written < 4 || d.s.packed.Load() > d.s.cfg.PackMemory {
+			t.Errorf("after %d fragments of %d bytes: %v, %d bytes are held", written, testPackMax, err, d.s.packed.Load())
+		}
+		for _, w := range open {
+			w.Abort()
+		}
+		if n := d.s.packed.Load(); n != 0 {
+			t.Errorf("%d bytes were not given back", n)
+		}
 	}
 }
 
