@@ -270,7 +270,7 @@ const (
 	// crowd is how many clients come at once.
 	crowd = 10 * maxRequests
 	// crowdHeapLimit is what so many requests may take: each some buffers.
-	crowdHeapLimit = heapLimit + maxRequests*512<<10
+	crowdHeapLimit = heapLimit + maxRequests*256<<10
 )
 
 // TestCrowd: ten times more connections than the server takes requests, all of
