@@ -58,7 +58,8 @@ func (s *Service) UpdateAccount(ctx context.Context, name string, change func(*c
 }
 
 // AccountStats adds up an account's containers, by policy. It asks every
-// container, so it costs by their number and not by that of their objects.
+// container, statsAtATime of them side by side, so it costs by their number and not
+// by that of their objects.
 func (s *Service) AccountStats(ctx context.Context, name string) (Stats, error) {
 	total := Stats{Policies: map[string]Stats{}}
 	marker := ""

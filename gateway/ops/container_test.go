@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"ringfort/internal/catalog"
 	"ringfort/internal/errs"
@@ -416,4 +417,67 @@ func TestStats(t *testing.T) {
 	c.all(down, nil)
 	_, err = s.AccountStats(t.Context(), "a")
 	wantKind(t, err, errs.Unavailable)
+}
+
+// Totals of many containers are asked for side by side, a few at a time, and come
+// back in the order of the list.
+func TestStatsOfManyContainers(t *testing.T) {
+	c := newCluster(t, policy.Replica(1), 1, fake)
+	s := c.gateway(nil)
+	const n = 3 * statsAtATime
+	var list []ContainerInfo
+	for i := range n {
+		co := s.mustContainer(t, fmt.Sprintf("c%02d", i))
+		for j := range i % 3 {
+			mustPut(t, s, co, fmt.Sprint(j), make([]byte, i))
+		}
+		list = append(list, ContainerInfo{Name: co.Name, Incarnation: co.Incarnation})
+	}
+	list = slices.Insert(list, 5, ContainerInfo{Name: "a/", Prefix: true})
+
+	var running, most atomic.Int64
+	together := make(chan struct{}) // closed once as many run as may
+	var once sync.Once
+	c.all(only(func(ctx context.Context, _ call) error {
+		now := running.Add(1)
+		defer running.Add(-1)
+		for m := most.Load(); now > m && !most.CompareAndSwap(m, now); m = most.Load() {
+		}
+		if now == statsAtATime {
+			once.Do(func() { close(together) })
+		}
+		select {
+		case <-together:
+			time.Sleep(time.Millisecond) // so that one too many would be seen
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}, "ListingStats"), nil)
+	if err := s.WithStats(t.Context(), "a", list); err != nil {
+		t.Fatal(err)
+	}
+	if m := most.Load(); m != statsAtATime {
+		t.Errorf("%d at a time", m)
+	}
+	i := 0
+	for _, x := range list {
+		if x.Prefix {
+			if x.Count != 0 {
+				t.Errorf("%+v", x)
+			}
+			continue
+		}
+		if x.Name != fmt.Sprintf("c%02d", i) || x.Count != int64(i%3) || x.Bytes != int64(i*(i%3)) {
+			t.Errorf("container %d: %+v", i, x)
+		}
+		i++
+	}
+	// One that fails ends it, without going through all the others.
+	var asked atomic.Int64
+	c.all(only(func(context.Context, call) error { asked.Add(1); return errDown }, "ListingStats"), nil)
+	wantKind(t, s.WithStats(t.Context(), "a", list), errs.Unavailable)
+	if a := asked.Load(); a > statsAtATime {
+		t.Errorf("%d were asked", a)
+	}
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"io"
-	"sort"
 
 	"ringfort/internal/blob"
 	"ringfort/internal/catalog"
@@ -146,18 +145,44 @@ func (m *manifest) load(ctx context.Context, i int) error {
 	return err
 }
 
-// find returns the index of the part that holds byte off. Errors of the search
-// show up when the entry is used.
-func (m *manifest) find(ctx context.Context, off int64) (int, error) {
-	var failed error
-	i := sort.Search(m.h.Object.PartCount, func(i int) bool {
-		e, err := m.entry(ctx, i)
+// search returns the first of the entries from lo to below hi for which is holds, hi
+// if it does for none. It holds for all that follow one for which it does. It halves
+// pages and not only entries: as soon as what is left is in one page, that one is at
+// hand.
+func (m *manifest) search(ctx context.Context, lo, hi int, is func(*catalog.ManifestEntry) bool) (int, error) {
+	for lo < hi {
+		mid := lo + (hi-lo)/2
+		e, err := m.entry(ctx, mid)
 		if err != nil {
-			failed = err
+			return 0, err
 		}
-		return e.End > off
-	})
-	return i, failed
+		if is(&e) {
+			hi = mid
+		} else {
+			lo = mid + 1
+		}
+	}
+	return lo, nil
+}
+
+// find returns the index of the part that holds byte off.
+func (m *manifest) find(ctx context.Context, off int64) (int, error) {
+	return m.search(ctx, 0, m.h.Object.PartCount, func(e *catalog.ManifestEntry) bool { return e.End > off })
+}
+
+// above returns the index of the first part with a number above n, the number of
+// parts if there is none. Numbers rise strictly from 1, so it is n at most; and it
+// is n if the parts before are numbered without gaps, as nearly all are.
+func (m *manifest) above(ctx context.Context, n int) (int, error) {
+	hi := min(max(n, 0), m.h.Object.PartCount)
+	if hi == 0 {
+		return 0, nil
+	}
+	e, err := m.entry(ctx, hi-1)
+	if err != nil || int64(e.Number) <= int64(n) {
+		return hi, err
+	}
+	return m.search(ctx, 0, hi-1, func(e *catalog.ManifestEntry) bool { return int64(e.Number) > int64(n) })
 }
 
 func (h *Handle) manifestRange(ctx context.Context, off, n int64) (io.ReadCloser, error) {
@@ -260,19 +285,12 @@ func (h *Handle) Part(ctx context.Context, number int) (off, size int64, err err
 		}
 	} else {
 		m := manifest{h: h}
-		var failed error
-		i := sort.Search(h.Object.PartCount, func(i int) bool {
-			e, err := m.entry(ctx, i)
-			if err != nil {
-				failed = err
-			}
-			return int(e.Number) >= number
-		})
-		if failed != nil {
-			return 0, 0, failed
+		i, err := m.above(ctx, number-1)
+		if err != nil {
+			return 0, 0, err
 		}
 		if i < h.Object.PartCount {
-			if e, err := m.entry(ctx, i); err != nil || int(e.Number) == number {
+			if e, err := m.entry(ctx, i); err != nil || int64(e.Number) == int64(number) {
 				return e.End - e.Size, e.Size, err
 			}
 		}
@@ -284,18 +302,19 @@ func (h *Handle) Part(ctx context.Context, number int) (off, size int64, err err
 // are more.
 func (h *Handle) Parts(ctx context.Context, after, limit int) (parts []catalog.ManifestEntry, more bool, err error) {
 	m := manifest{h: h}
-	for i := range h.Object.PartCount {
+	first, err := m.above(ctx, after)
+	if err != nil {
+		return nil, false, err
+	}
+	count := h.Object.PartCount
+	end := first + min(max(limit, 0), count-first)
+	parts = make([]catalog.ManifestEntry, 0, end-first)
+	for i := first; i < end; i++ {
 		e, err := m.entry(ctx, i)
 		if err != nil {
 			return nil, false, err
 		}
-		if int(e.Number) <= after {
-			continue
-		}
-		if len(parts) == limit {
-			return parts, true, nil
-		}
 		parts = append(parts, e)
 	}
-	return parts, false, nil
+	return parts, end < count, nil
 }

@@ -6,6 +6,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"ringfort/internal/catalog"
 	"ringfort/internal/errs"
 	"ringfort/internal/listing/merge"
@@ -239,18 +241,29 @@ func (s *Service) ListContainers(ctx context.Context, account string, q *Query) 
 	return out, page.More, nil
 }
 
+// statsAtATime is how many containers are asked for their totals side by side. Each
+// waits for a round trip to a few devices: one after another, an account of ten
+// thousand containers took seconds. More of them would crowd out other requests.
+const statsAtATime = 16
+
 // WithStats fills in the totals of containers of an account.
 func (s *Service) WithStats(ctx context.Context, account string, list []ContainerInfo) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(statsAtATime)
 	for i := range list {
-		if list[i].Prefix {
+		x := &list[i]
+		if x.Prefix {
 			continue
 		}
-		c := &catalog.Container{Account: account, Name: list[i].Name, Incarnation: list[i].Incarnation}
-		st, err := s.ContainerStats(ctx, c)
-		if err != nil {
+		g.Go(func() error {
+			if ctx.Err() != nil { // another one has failed, or the caller left
+				return errs.Wrap("ops.WithStats", errs.Canceled, ctx.Err())
+			}
+			c := &catalog.Container{Account: account, Name: x.Name, Incarnation: x.Incarnation}
+			st, err := s.ContainerStats(ctx, c)
+			x.Count, x.Bytes = st.Objects, st.Bytes
 			return err
-		}
-		list[i].Count, list[i].Bytes = st.Objects, st.Bytes
+		})
 	}
-	return nil
+	return g.Wait()
 }

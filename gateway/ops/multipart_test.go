@@ -8,11 +8,13 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"ringfort/internal/catalog"
 	"ringfort/internal/errs"
 	"ringfort/internal/policy"
+	"ringfort/internal/register"
 )
 
 func (s *Service) mustUpload(t testing.TB, co *catalog.Container, name string) *Upload {
@@ -591,4 +593,80 @@ func TestListUploads(t *testing.T) {
 			t.Errorf("%q: %v", q.Prefix, got)
 		}
 	}
+}
+
+// A page of an object's parts costs its own length: what is before it is not read.
+func TestPartsBeginWhereTheyAreAsked(t *testing.T) {
+	c := newCluster(t, policy.Replica(1), 1, fake)
+	s := c.gateway(nil)
+	co := s.mustContainer(t, "c")
+	const count = 4000 // eight pages
+	for _, x := range []struct {
+		name  string
+		step  int // between part numbers
+		pages int // read at most
+	}{
+		{"no gaps", 1, 2},
+		{"gaps", 2, 6}, // to halve eight pages, and the page asked for goes over an edge
+	} {
+		t.Run(x.name, func(t *testing.T) {
+			h := s.paged(t, co, count, x.step)
+			for _, page := range []struct{ after, limit, first, n int }{
+				{0, 10, 0, 10}, {-5, 10, 0, 10}, {x.step * 2000, 10, 2000, 10}, {x.step*2000 - 1, 10, 1999, 10},
+				{x.step * (count - 3), 10, count - 3, 3}, {x.step * count, 10, count, 0}, {1 << 30, 10, count, 0},
+				{x.step * 511, 1, 511, 1}, {x.step * 512, 1, 512, 1}, {x.step * 700, 0, 700, 0}, {0, count, 0, count},
+			} {
+				var reads atomic.Int64
+				c.all(only(func(context.Context, call) error { reads.Add(1); return nil }, "OpenFragment"), nil)
+				parts, more, err := h.Parts(t.Context(), page.after, page.limit)
+				c.all(nil, nil)
+				if err != nil || len(parts) != page.n || more != (page.first+page.n < count) {
+					t.Errorf("%d after %d: %d parts, more %v, %v", page.limit, page.after, len(parts), more, err)
+					continue
+				}
+				for i, p := range parts {
+					if want := x.step * (page.first + i + 1); int(p.Number) != want {
+						t.Fatalf("%d after %d: part %d is number %d, not %d", page.limit, page.after, i, p.Number, want)
+					}
+				}
+				if n := reads.Load(); n > int64(x.pages+page.n/manifestPage) {
+					t.Errorf("%d after %d: %d reads", page.limit, page.after, n)
+				}
+			}
+			for _, number := range []int{1, x.step, x.step * 1234, x.step * count, x.step*count + 1, 0, -1} {
+				i := number/x.step - 1
+				off, size, err := h.Part(t.Context(), number)
+				if number < 1 || number%x.step != 0 || i >= count {
+					wantKind(t, err, errs.BadRange)
+				} else if err != nil || off != int64(i*3) || size != 3 {
+					t.Errorf("part %d: %d bytes at %d, %v", number, size, off, err)
+				}
+			}
+		})
+	}
+}
+
+// paged returns an object of parts of 3 bytes, numbered in steps, whose list is a
+// blob. The parts themselves are not there.
+func (s *Service) paged(t *testing.T, co *catalog.Container, count, step int) *Handle {
+	t.Helper()
+	k, pol, err := s.objectKey(co, fmt.Sprint("paged ", step))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := &making{s: s, u: s.mustUpload(t, co, fmt.Sprint("paged ", step)), key: k, policy: pol}
+	parts := make([]catalog.Part, count)
+	for i := range parts {
+		parts[i] = catalog.Part{Number: step * (i + 1), Size: 3, ETag: etag(nil), Coding: catalog.Coding{K: 1, BlockSize: testBlock}}
+	}
+	o, err := m.object(parts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	st, err := m.storeList(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.Coding = st.coding
+	return &Handle{Object: o, s: s, key: k, record: &register.Record{Group: m.u.group()}}
 }
