@@ -34,6 +34,8 @@ type Store struct {
 	locks   nameLocks
 	scratch sync.Pool // of *putScratch
 	late    lateBatches
+
+	spotless spotless
 }
 
 // NewStore returns a store over the volume's spaces.
@@ -62,10 +64,13 @@ type putScratch struct {
 	values  []byte // stored forms; the batch may refer to them until it is committed
 	pending []*catalog.Row
 	hashes  []uint64
+
+	tombstones bool // some of the rows are
 }
 
 func (p *putScratch) reset() {
 	clear(p.pending) // let go of the caller's rows
+	p.tombstones = false
 	p.key, p.values, p.pending, p.hashes = p.key[:0], p.values[:0], p.pending[:0], p.hashes[:0]
 	if cap(p.values) > 64<<10 || cap(p.pending) > 1024 {
 		*p = putScratch{}
@@ -102,14 +107,24 @@ func (s *Store) PutWith(ctx context.Context, l *peer.Listing, rows []catalog.Row
 	if err == nil && b != nil {
 		err = s.v.Commit(ctx, b)
 		if errs.Is(err, errs.OutcomeUnknown) {
-			hashes := slices.Clone(p.hashes)
-			s.late.add(func() { s.locks.unlock(hashes); done() })
+			late := *p
+			late.hashes = slices.Clone(p.hashes)
+			late.key = slices.Clone(p.key[:tableKeyLen])
+			s.late.add(func() { s.stained(&late); s.locks.unlock(late.hashes); done() })
 			return err
 		}
+		s.stained(p)
 	}
 	s.locks.unlock(p.hashes)
 	done()
 	return err
+}
+
+// stained notes the tombstones that p has put. The names are still locked.
+func (s *Store) stained(p *putScratch) {
+	if p.tombstones {
+		s.spotless.stain(p.key[:tableKeyLen])
+	}
 }
 
 // admit checks the rows and notes in p the newest of each name, and their locks.
@@ -179,6 +194,7 @@ func (s *Store) fill(l *peer.Listing, p *putScratch) (*volume.Batch, error) {
 		s.replace(b, l.Table, p.key, &h, r.Deleted, p.values[at:len(p.values):len(p.values)])
 		sum.move(&h, r)
 		deletes = deletes && r.Deleted
+		p.tombstones = p.tombstones || r.Deleted
 	}
 	if b == nil {
 		return nil, nil
@@ -226,12 +242,16 @@ type held struct {
 	val    volume.Value
 }
 
-// load looks a name up: a new one costs two misses, which bloom filters answer,
-// and a known one, by the package's invariant, one find and at most one miss.
+// load looks a name up: a new one costs one miss, or two where there are
+// tombstones, and a known one, by the package's invariant, one find and at most
+// one miss. An absence is certain only if the name is locked.
 func (s *Store) load(t catalog.Table, key []byte) (held, error) {
 	h := held{where: live}
 	val, err := s.v.Get(s.space(t), key)
 	if errs.Is(err, errs.NotFound) {
+		if may, err := s.mayHaveTombstones(key[:tableKeyLen]); err != nil || !may {
+			return held{}, err
+		}
 		h.where = dead
 		val, err = s.v.Get(s.spaces.Tombstones, key)
 	}
@@ -322,8 +342,12 @@ func (s *Store) Stats(l *peer.Listing) (peer.ListingStats, error) {
 	return peer.ListingStats{Count: c.rows, Bytes: c.bytes}, err
 }
 
-func (s *Store) counters(l *peer.Listing) (c counters, err error) {
-	v, err := s.v.Counters(s.spaces.Counters, appendTableKey(nil, l))
+func (s *Store) counters(l *peer.Listing) (counters, error) {
+	return s.countersOf(appendTableKey(nil, l))
+}
+
+func (s *Store) countersOf(table []byte) (c counters, err error) {
+	v, err := s.v.Counters(s.spaces.Counters, table)
 	if errs.Is(err, errs.NotFound) {
 		return c, nil
 	}
