@@ -85,6 +85,10 @@ var kindNames = [...]string{
 	"range not satisfiable", "busy", "swept", "gone",
 }
 
+// Known reports whether this program has a name for k. One that it has not comes
+// from a newer program.
+func (k Kind) Known() bool { return int(k) < len(kindNames) }
+
 // String returns the kind in words.
 func (k Kind) String() string {
 	if int(k) < len(kindNames) {

@@ -90,6 +90,7 @@ func (c ClientConfig) withDefaults() ClientConfig {
 	orInt(&c.MaxDeviceStreams, 64)
 	orInt(&c.MaxIdleStreams, 16)
 	orInt(&c.MaxFrameBytes, 8<<20)
+	c.MaxFrameBytes = min(c.MaxFrameBytes, maxFrameBytes)
 	orInt(&c.QueueBytes, 4<<20)
 	orInt(&c.ReadBufferBytes, 64<<10)
 	orTime(&c.CallTimeout, 10*time.Second)

@@ -2,6 +2,7 @@ package peer
 
 import (
 	"encoding/binary"
+	"math"
 
 	"ringfort/internal/blob"
 	"ringfort/internal/errs"
@@ -18,12 +19,49 @@ import (
 const (
 	// maxErrorText cuts the explanation that travels with an error.
 	maxErrorText = 1 << 10
-	// maxDataBytes is far above any record's data; a larger claim is a lie.
-	maxDataBytes = 1 << 30
 )
 
-// badPayload makes the error of a payload that is not what its type says.
-func badPayload(op string, err error) error { return errs.Wrap(op, errs.Corrupt, err) }
+// badPayload makes the error of a payload that is not what its type says. What a
+// newer program may have meant stays errs.NotImplemented.
+func badPayload(op string, err error) error {
+	if errs.Is(err, errs.NotImplemented) {
+		return errs.Wrap(op, errs.Other, err)
+	}
+	return errs.Wrap(op, errs.Corrupt, err)
+}
+
+// unknown refuses a flag or a number of an enumeration that this program does not
+// know: what it asks for cannot be left out.
+func unknown(r *wire.Reader, what string, value byte) {
+	if value == 0 {
+		r.Fail("no " + what)
+		return
+	}
+	r.FailWith(errs.New("peer", errs.NotImplemented, "%s %#x is not known: sent by a newer program", what, value))
+}
+
+func readService(r *wire.Reader) Service {
+	s := Service(r.Byte())
+	if r.Err() == nil && (s < Objects || s > Accounts) {
+		unknown(r, "service", byte(s))
+	}
+	return s
+}
+
+func readFlags(r *wire.Reader, what string, known byte) byte {
+	f := r.Byte()
+	if f&^known != 0 {
+		unknown(r, what, f)
+	}
+	return f
+}
+
+// appendCount writes a number that must not be negative; one that is, by a clock
+// before 1970 or a count that is behind, becomes 0.
+func appendCount(b []byte, n int64) []byte { return binary.AppendUvarint(b, uint64(max(n, 0))) }
+
+// minTargetSize is the length of the shortest target.
+const minTargetSize = 4
 
 func appendTarget(b []byte, t Target) []byte {
 	b = binary.AppendUvarint(b, uint64(t.Device))
@@ -39,17 +77,8 @@ func readTarget(r *wire.Reader) Target {
 // readUint32 reads a uvarint that must fit into 32 bits: cut to its low bits, a
 // number would name another device.
 func readUint32(r *wire.Reader) uint32 {
-	v := r.Uvarint()
-	if v > 1<<32-1 {
-		failReader(r)
-		return 0
-	}
-	return uint32(v)
+	return uint32(r.UvarintMax(math.MaxUint32))
 }
-
-// failReader makes r fail for a value out of range: a Fixed longer than anything
-// is the failure that every reader has.
-func failReader(r *wire.Reader) { r.Fixed(-1) }
 
 func readKey(r *wire.Reader) (k keyhash.Hash) {
 	copy(k[:], r.Fixed(len(k)))
@@ -57,7 +86,10 @@ func readKey(r *wire.Reader) (k keyhash.Hash) {
 }
 
 func readBlobID(r *wire.Reader) blob.ID {
-	id, _ := blob.Decode(r.Fixed(blob.IDSize))
+	id, ok := blob.Decode(r.Fixed(blob.IDSize))
+	if !ok {
+		r.Fail("not the id of a blob")
+	}
 	return id
 }
 
@@ -67,7 +99,7 @@ const maxList = 1 << 16
 func readCount(r *wire.Reader, size int) int {
 	n := r.Count(size)
 	if n > maxList {
-		failReader(r)
+		r.Fail("list is too long")
 		return 0
 	}
 	return n
@@ -113,12 +145,6 @@ func readState(r *wire.Reader) (register.State, error) {
 	if err != nil {
 		return register.State{}, badPayload(op, err)
 	}
-	if rec := s.Record; rec != nil && (rec.DataLen < 0 || rec.DataLen > maxDataBytes) {
-		return register.State{}, errs.New(op, errs.Corrupt, "a record of %d bytes of data", rec.DataLen)
-	}
-	if rec := s.Record; rec != nil && rec.DataLen == 0 && rec.DataSum != 0 {
-		return register.State{}, errs.New(op, errs.Corrupt, "a checksum of no data")
-	}
 	if with {
 		if s.Record == nil || len(data) == 0 || len(data) != s.Record.DataLen {
 			return register.State{}, errs.New(op, errs.Corrupt, "%d bytes of data that the record does not have", len(data))
@@ -144,6 +170,9 @@ func decodeError(op string, p []byte) error {
 	kind, text := errs.Kind(r.Byte()), r.String()
 	if err := r.Done(); err != nil {
 		return badPayload(op, err)
+	}
+	if !kind.Known() {
+		return errs.New(op, errs.NotImplemented, "an error of kind %d, sent by a newer program: %s", kind, text)
 	}
 	return &errs.Error{Op: op, Kind: kind, What: text}
 }

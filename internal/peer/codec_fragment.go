@@ -8,12 +8,13 @@ import (
 	"github.com/cespare/xxhash/v2"
 
 	"ringfort/internal/catalog"
+	"ringfort/internal/erasure"
 	"ringfort/internal/errs"
 	"ringfort/internal/wire"
 )
 
-// maxFragmentIndex is above every index: k and m are bytes.
-const maxFragmentIndex = 1 << 9
+// maxFragmentIndex is the last that a blob of k+m fragments can have.
+const maxFragmentIndex = erasure.MaxFragments - 1
 
 // fragmentHead begins both fragment requests.
 type fragmentHead struct {
@@ -29,10 +30,7 @@ func (m *fragmentHead) appendTo(b []byte) []byte {
 
 func readFragmentHead(r *wire.Reader) fragmentHead {
 	m := fragmentHead{target: readTarget(r)}
-	m.name = FragmentName{Owner: readKey(r), ID: readBlobID(r), Index: int(readUint32(r))}
-	if m.name.Index > maxFragmentIndex {
-		failReader(r)
-	}
+	m.name = FragmentName{Owner: readKey(r), ID: readBlobID(r), Index: int(r.UvarintMax(maxFragmentIndex))}
 	return m
 }
 
@@ -53,18 +51,8 @@ func readCreateRequest(r *wire.Reader) createRequest {
 	head := readFragmentHead(r)
 	h := FragmentHeader{Owner: head.name.Owner, ID: head.name.ID, Index: head.name.Index}
 	h.Coding = catalog.Coding{K: r.Byte(), M: r.Byte(), BlockSize: readUint32(r)}
-	h.Size = readSize(r) - 1
+	h.Size = r.Int64() - 1
 	return createRequest{head.target, h}
-}
-
-// readSize reads a number that an int64 holds.
-func readSize(r *wire.Reader) int64 {
-	v := r.Uvarint()
-	if v > 1<<63-1 {
-		failReader(r)
-		return 0
-	}
-	return int64(v)
 }
 
 type openRequest struct {
@@ -79,7 +67,7 @@ func (m *openRequest) appendTo(b []byte) []byte {
 }
 
 func readOpenRequest(r *wire.Reader) openRequest {
-	return openRequest{readFragmentHead(r), readSize(r), readSize(r)}
+	return openRequest{readFragmentHead(r), r.Int64(), r.Int64()}
 }
 
 // checkFragment refuses what cannot be written down.

@@ -52,12 +52,12 @@ func readDropGroupRequest(r *wire.Reader) dropGroupRequest {
 // appendStatus writes a NodeStatus: string name, string version, uvarint
 // started, uvarint micros, n × (string ring, uvarint epoch) by name, n × device.
 // A device is uvarint id, 16 B uuid, strings path, state, problem, uvarints total
-// bytes, free bytes, keys, notes.
+// bytes, free bytes, uploads.
 func appendStatus(b []byte, s *NodeStatus) []byte {
 	b = wire.AppendString(b, s.Name)
 	b = wire.AppendString(b, s.Version)
-	b = binary.AppendUvarint(b, uint64(s.Started))
-	b = binary.AppendUvarint(b, uint64(s.Micros))
+	b = appendCount(b, s.Started)
+	b = appendCount(b, s.Micros)
 	names := make([]string, 0, len(s.Epochs))
 	for name := range s.Epochs {
 		names = append(names, name)
@@ -81,22 +81,24 @@ func appendDevice(b []byte, d *DeviceStatus) []byte {
 	b = wire.AppendString(b, d.Path)
 	b = wire.AppendString(b, d.State)
 	b = wire.AppendString(b, d.Problem)
-	for _, n := range [...]uint64{d.TotalBytes, d.FreeBytes, uint64(d.Uploads)} {
-		b = binary.AppendUvarint(b, n)
-	}
-	return b
+	b = binary.AppendUvarint(b, d.TotalBytes)
+	b = binary.AppendUvarint(b, d.FreeBytes)
+	return appendCount(b, d.Uploads)
 }
 
 // minDeviceSize is the length of the shortest encoded device.
-const minDeviceSize = 1 + 16 + 3 + 4
+const minDeviceSize = 1 + 16 + 3 + 3
 
 func readStatus(r *wire.Reader) *NodeStatus {
-	s := &NodeStatus{Name: r.String(), Version: r.String(), Started: int64(r.Uvarint()), Micros: int64(r.Uvarint())}
+	s := &NodeStatus{Name: r.String(), Version: r.String(), Started: r.Int64(), Micros: r.Int64()}
 	if n := readCount(r, 2); n > 0 {
 		s.Epochs = make(map[string]uint64, n)
-		for range n {
+		for last := ""; n > 0; n-- {
 			name := r.String()
-			s.Epochs[name] = r.Uvarint()
+			if len(s.Epochs) > 0 && name <= last {
+				r.Fail("rings are not in order")
+			}
+			s.Epochs[name], last = r.Uvarint(), name
 		}
 	}
 	if n := readCount(r, minDeviceSize); n > 0 {
@@ -113,6 +115,6 @@ func readDevice(r *wire.Reader) DeviceStatus {
 	copy(d.UUID[:], r.Fixed(len(d.UUID)))
 	d.Path, d.State, d.Problem = r.String(), r.String(), r.String()
 	d.TotalBytes, d.FreeBytes = r.Uvarint(), r.Uvarint()
-	d.Uploads = int64(r.Uvarint())
+	d.Uploads = r.Int64()
 	return d
 }

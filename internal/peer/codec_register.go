@@ -3,6 +3,7 @@ package peer
 import (
 	"encoding/binary"
 
+	"ringfort/internal/errs"
 	"ringfort/internal/keyhash"
 	"ringfort/internal/register"
 	"ringfort/internal/timestamp"
@@ -23,7 +24,7 @@ func (m *registerHead) appendTo(b []byte) []byte {
 }
 
 func readRegisterHead(r *wire.Reader) registerHead {
-	return registerHead{readTarget(r), Service(r.Byte()), readKey(r)}
+	return registerHead{readTarget(r), readService(r), readKey(r)}
 }
 
 type readRequest struct {
@@ -58,11 +59,11 @@ func readLeasedRequest(r *wire.Reader) leasedRequest {
 func appendLease(b []byte, l *register.Lease) []byte {
 	b = binary.AppendUvarint(b, l.Holder)
 	b = wire.AppendString(b, l.Address)
-	return binary.AppendUvarint(b, uint64(l.Micros))
+	return appendCount(b, l.Micros)
 }
 
 func readLease(r *wire.Reader) register.Lease {
-	return register.Lease{Holder: r.Uvarint(), Address: r.String(), Micros: int64(r.Uvarint())}
+	return register.Lease{Holder: r.Uvarint(), Address: r.String(), Micros: r.Int64()}
 }
 
 type writeRequest struct {
@@ -80,9 +81,13 @@ func readWriteRequest(r *wire.Reader) (m writeRequest, err error) {
 	if err != nil {
 		return m, err
 	}
-	if s.Record == nil {
-		failReader(r)
-		return m, badPayload("peer.Write", r.Err())
+	switch {
+	case s.Record == nil:
+		return m, errs.New("peer.Write", errs.Corrupt, "a write without a record")
+	case s.Policy != 0 || !s.Promised.IsZero() || !s.Swept.Before.IsZero() || s.Swept.Groups != nil || s.Committed:
+		return m, errs.New("peer.Write", errs.Corrupt, "a record that says what only a device's state can say")
+	case s.Held != !s.Record.Bare():
+		return m, errs.New("peer.Write", errs.Corrupt, "a record that is held and has no data, or the other way round")
 	}
 	m.record = s.Record
 	return m, nil
@@ -131,7 +136,7 @@ func appendAnswer(b []byte, a *register.Answer) []byte {
 }
 
 func readAnswer(r *wire.Reader) (a register.Answer, err error) {
-	flags := r.Byte()
+	flags := readFlags(r, "flags of an answer", answerAccepted|answerSwept)
 	a.Accepted, a.Swept = flags&answerAccepted != 0, flags&answerSwept != 0
 	if n := readCount(r, 3); n > 0 {
 		a.Leases = make([]register.Lease, n)
@@ -166,10 +171,10 @@ func appendSettle(b []byte, groups []settleGroup) []byte {
 const settledSize = len(keyhash.Hash{}) + timestamp.Size
 
 func readSettle(r *wire.Reader) []settleGroup {
-	groups := make([]settleGroup, readCount(r, 5))
+	groups := make([]settleGroup, readCount(r, minTargetSize+2))
 	for i := range groups {
 		g := &groups[i]
-		g.target, g.service = readTarget(r), Service(r.Byte())
+		g.target, g.service = readTarget(r), readService(r)
 		if n := readCount(r, settledSize); n > 0 {
 			g.done = make([]register.Settled, n)
 		}

@@ -23,6 +23,9 @@ func readListing(r *wire.Reader) (l Listing) {
 	l.Key = readKey(r)
 	copy(l.Incarnation[:], r.Fixed(len(l.Incarnation)))
 	l.Table = catalog.Table(r.Byte())
+	if r.Err() == nil && (l.Table < catalog.Objects || l.Table > catalog.Versions) {
+		unknown(r, "table", byte(l.Table))
+	}
 	l.RangeEpoch = r.Uvarint()
 	return l
 }
@@ -40,7 +43,7 @@ func (m *listingHead) appendTo(b []byte) []byte {
 }
 
 func readListingHead(r *wire.Reader) listingHead {
-	return listingHead{readTarget(r), Service(r.Byte()), readListing(r)}
+	return listingHead{readTarget(r), readService(r), readListing(r)}
 }
 
 type putRowsRequest struct {
@@ -107,7 +110,7 @@ func (m *listRowsRequest) appendTo(b []byte) []byte {
 func readListRowsRequest(r *wire.Reader) listRowsRequest {
 	h := readListingHead(r)
 	q := RowQuery{Listing: h.listing}
-	flags := r.Byte()
+	flags := readFlags(r, "flags of a query", queryInclusive|queryReverse)
 	q.Inclusive, q.Reverse = flags&queryInclusive != 0, flags&queryReverse != 0
 	for _, s := range [...]*string{&q.Prefix, &q.Marker, &q.EndMarker, &q.Delimiter} {
 		*s = r.String()
@@ -201,12 +204,11 @@ func readRowStates(r *wire.Reader) []RowState {
 }
 
 func appendStats(b []byte, s *ListingStats) []byte {
-	b = binary.AppendUvarint(b, uint64(s.Count))
-	return binary.AppendUvarint(b, uint64(s.Bytes))
+	return appendCount(appendCount(b, s.Count), s.Bytes)
 }
 
 func readStats(r *wire.Reader) ListingStats {
-	return ListingStats{Count: int64(r.Uvarint()), Bytes: int64(r.Uvarint())}
+	return ListingStats{Count: r.Int64(), Bytes: r.Int64()}
 }
 
 // checkRowCount refuses what the other side would not read.

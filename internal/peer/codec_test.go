@@ -207,12 +207,12 @@ func messages() []message {
 		plainMessage("status", gen.status, func(m **NodeStatus, b []byte) []byte { return appendStatus(b, *m) }, readStatus),
 		plainMessage("create", func(g gen) createRequest {
 			return createRequest{g.target(), FragmentHeader{
-				Owner: g.key(), ID: g.id(), Index: g.IntN(511), Size: g.size() - 1,
+				Owner: g.key(), ID: g.id(), Index: g.IntN(255), Size: g.size() - 1,
 				Coding: catalog.Coding{K: byte(g.Uint32()), M: byte(g.Uint32()), BlockSize: uint32(g.n(1<<32 - 1))},
 			}}
 		}, (*createRequest).appendTo, readCreateRequest),
 		plainMessage("open", func(g gen) openRequest {
-			return openRequest{fragmentHead{g.target(), FragmentName{g.key(), g.id(), g.IntN(511)}}, g.size(), g.size()}
+			return openRequest{fragmentHead{g.target(), FragmentName{g.key(), g.id(), g.IntN(255)}}, g.size(), g.size()}
 		}, (*openRequest).appendTo, readOpenRequest),
 	}
 }
@@ -288,14 +288,14 @@ func FuzzMessages(f *testing.F) {
 		m := all[int(which)%len(all)]
 		v, err := m.read(p)
 		if err != nil {
-			if errs.KindOf(err) != errs.Corrupt {
+			if k := errs.KindOf(err); k != errs.Corrupt && k != errs.NotImplemented {
 				t.Fatalf("%s: %v is of kind %v", m.name, err, errs.KindOf(err))
 			}
 			return
 		}
-		// What was read must survive being passed on.
-		if again, err := m.read(m.write(v)); err != nil || !same(again, v) {
-			t.Fatalf("%s: %+v became %+v, %v", m.name, flat(v), flat(again), err)
+		// One encoding only: what was read and is passed on gives the same bytes.
+		if again := m.write(v); !bytes.Equal(again, p) {
+			t.Fatalf("%s: %+v is written as\n%x, was read from\n%x", m.name, flat(v), again, p)
 		}
 	})
 }

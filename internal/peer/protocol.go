@@ -188,6 +188,9 @@ const (
 
 const frameHeaderSize = 24
 
+// maxFrameBytes bounds every configured limit, so that a length always fits its field.
+const maxFrameBytes = 1 << 30
+
 // frameHeader is the head of a frame, but for its checksum.
 type frameHeader struct {
 	length int

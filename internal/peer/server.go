@@ -60,6 +60,7 @@ func (c ServerConfig) withDefaults() ServerConfig {
 	orInt(&c.MaxStreams, 512)
 	orInt(&c.MaxDeviceStreams, 128)
 	orInt(&c.MaxFrameBytes, 8<<20)
+	c.MaxFrameBytes = min(c.MaxFrameBytes, maxFrameBytes)
 	orInt(&c.MaxRequestBytes, 32<<20)
 	orInt(&c.QueueBytes, 4<<20)
 	orInt(&c.ReadBufferBytes, 64<<10)

@@ -16,7 +16,7 @@ import (
 // bare record has none: it was chosen before it was sent.
 //
 // Stored form: version byte 1, 24 B ballot, uvarint micros, uvarint n and n x 24 B
-// drops, uvarint n and n x 24 B suspects.
+// drops, uvarint n and n x 24 B suspects. A higher version is errs.NotImplemented.
 type Note struct {
 	Ballot timestamp.T // of the record that the note is about
 	Micros int64       // when it was first written, by the device's clock
@@ -32,11 +32,13 @@ type Note struct {
 // anything about it is settled. What falls out is found by the search for orphans.
 const maxSuspects = 128
 
+const noteVersion = 1
+
 // AppendTo appends the stored form of n.
 func (n *Note) AppendTo(b []byte) []byte {
-	b = append(b, 1)
+	b = append(b, noteVersion)
 	b = n.Ballot.AppendTo(b)
-	b = binary.AppendUvarint(b, uint64(n.Micros))
+	b = binary.AppendUvarint(b, uint64(max(n.Micros, 0))) // a clock may be before 1970
 	for _, list := range [][]timestamp.T{n.Drops, n.Suspects} {
 		b = binary.AppendUvarint(b, uint64(len(list)))
 		for _, t := range list {
@@ -49,10 +51,10 @@ func (n *Note) AppendTo(b []byte) []byte {
 // DecodeNote reads what AppendTo wrote.
 func DecodeNote(b []byte) (Note, error) {
 	r := wire.NewReader(b)
-	if v := r.Byte(); v != 1 {
-		return Note{}, errs.New("register.DecodeNote", errs.Corrupt, "version %d is not known", v)
+	if err := checkVersion("register.DecodeNote", &r, noteVersion); err != nil {
+		return Note{}, err
 	}
-	n := Note{Ballot: r.Timestamp(), Micros: int64(r.Uvarint())}
+	n := Note{Ballot: r.Timestamp(), Micros: r.Int64()}
 	for _, list := range []*[]timestamp.T{&n.Drops, &n.Suspects} {
 		for range r.Count(timestamp.Size) {
 			*list = append(*list, r.Timestamp())

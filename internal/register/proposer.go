@@ -8,6 +8,7 @@ import (
 
 	"ringfort/internal/errs"
 	"ringfort/internal/timestamp"
+	"ringfort/internal/workers"
 )
 
 // Replica is one record device of one key, as a proposer sees it.
@@ -91,6 +92,8 @@ type Proposer struct {
 	// HedgeAfter is how long a call waits for a device before it turns to another
 	// one as well. Zero: it waits for as long as the device may take.
 	HedgeAfter time.Duration
+	// Workers make the calls to devices. Nil: new goroutines do.
+	Workers *workers.Pool
 
 	jitter func(limit time.Duration) time.Duration // nil: random
 }
@@ -145,7 +148,7 @@ func (p *Proposer) backoff(ctx context.Context, attempt int) error {
 // before telling anyone.
 func (p *Proposer) Highest(ctx context.Context, q *Quorum) (Known, error) {
 	var k Known
-	a := gather(ctx, q, p.hedge(), q.first(readers), func(ctx context.Context, i int) (Known, error) {
+	a := gather(ctx, p, q, q.first(readers), func(ctx context.Context, i int) (Known, error) {
 		return q.Replicas[i].Learn(ctx)
 	}, func(a *answers[Known], _ bool) bool { return q.enough(a.ok, readers) })
 	if !q.enough(a.ok, readers) {

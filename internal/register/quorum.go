@@ -9,6 +9,7 @@ import (
 
 	"ringfort/internal/errs"
 	"ringfort/internal/timestamp"
+	"ringfort/internal/workers"
 )
 
 // CallTimeout bounds a call to one device that its proposer no longer waits for.
@@ -63,10 +64,10 @@ func (q *Quorum) first(n need) int {
 // gather calls fn for the first replicas, and for one more whenever one fails or
 // is slow. It returns when done says so, or when no replica is left; calls that
 // nobody waits for are canceled. late tells done that a device is slow.
-func gather[T any](ctx context.Context, q *Quorum, hedge time.Duration, first int, fn func(context.Context, int) (T, error), done func(a *answers[T], late bool) bool) *answers[T] {
+func gather[T any](ctx context.Context, p *Proposer, q *Quorum, first int, fn func(context.Context, int) (T, error), done func(a *answers[T], late bool) bool) *answers[T] {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	n := len(q.Replicas)
+	n, hedge := len(q.Replicas), p.hedge()
 	a := &answers[T]{values: make([]T, n), errs: make([]error, n), have: make([]bool, n)}
 	replies := make(chan reply[T], n)
 	started, pending := 0, 0
@@ -74,10 +75,10 @@ func gather[T any](ctx context.Context, q *Quorum, hedge time.Duration, first in
 		i := started
 		started++
 		pending++
-		go func() {
+		p.Workers.Go(func() {
 			v, err := fn(ctx, i)
 			replies <- reply[T]{i, v, err}
-		}()
+		})
 	}
 	for started < min(first, n) {
 		start()
@@ -168,6 +169,7 @@ func (p *Proposer) spread(ctx context.Context, q *Quorum, r *Record) {
 
 // sending is one record on its way to the devices.
 type sending struct {
+	workers *workers.Pool
 	q       *Quorum
 	r       *Record
 	ctx     context.Context
@@ -203,7 +205,7 @@ type sent struct {
 // has none.
 func (p *Proposer) send(ctx context.Context, q *Quorum, r *Record) *sending {
 	n := len(q.Replicas)
-	s := &sending{q: q, r: r, replies: make(chan sent, 2*n), to: make([]sendState, n), errs: make([]error, n)}
+	s := &sending{workers: p.Workers, q: q, r: r, replies: make(chan sent, 2*n), to: make([]sendState, n), errs: make([]error, n)}
 	// Detached: what was begun is finished even when the client has gone.
 	s.ctx, s.cancel = context.WithTimeout(context.WithoutCancel(ctx), CallTimeout)
 	first := n
@@ -219,10 +221,10 @@ func (p *Proposer) send(ctx context.Context, q *Quorum, r *Record) *sending {
 
 func (s *sending) call(i int, r *Record, full bool) {
 	s.pending++
-	go func() {
+	s.workers.Go(func() {
 		a, err := s.q.Replicas[i].Write(s.ctx, r)
 		s.replies <- sent{i, full, a, err}
-	}()
+	})
 }
 
 // next sends the bytes to one more device, if there is one without.
@@ -327,7 +329,7 @@ func (p *Proposer) prepare(ctx context.Context, q *Quorum, t *try, sweep timesta
 	if t.wide {
 		first = len(q.Replicas)
 	}
-	a := gather(ctx, q, p.hedge(), first, func(ctx context.Context, i int) (Answer, error) {
+	a := gather(ctx, p, q, first, func(ctx context.Context, i int) (Answer, error) {
 		ans, err := q.Replicas[i].Prepare(ctx, b, sweep)
 		if err == nil && !ans.Accepted {
 			return ans, errs.New("register.Prepare", errs.Conflict, "a newer ballot is promised")
@@ -481,7 +483,7 @@ func (p *Proposer) ask(ctx context.Context, q *Quorum, wide, data bool) (d prepa
 		first = len(q.Replicas)
 	}
 	states := make([]*State, len(q.Replicas))
-	a := gather(ctx, q, p.hedge(), first, func(ctx context.Context, i int) (State, error) {
+	a := gather(ctx, p, q, first, func(ctx context.Context, i int) (State, error) {
 		return q.Replicas[i].Read(ctx, data && i == 0)
 	}, func(a *answers[State], late bool) bool {
 		if !q.enough(a.ok, readers) {
@@ -590,7 +592,7 @@ func (p *Proposer) fetch(ctx context.Context, q *Quorum, d *prepared) (*Record, 
 	}
 	var found *Record
 	replaced := false
-	a := gather(ctx, q, p.hedge(), 1, func(ctx context.Context, i int) (State, error) {
+	a := gather(ctx, p, q, 1, func(ctx context.Context, i int) (State, error) {
 		s, err := q.Replicas[order[i]].Read(ctx, true)
 		if err == nil && (s.Record == nil || s.Record.Data == nil || !s.Record.sameData(r)) {
 			replaced := s.Record != nil && r.Ballot.Less(s.Record.Ballot) && s.Record.TS != r.TS

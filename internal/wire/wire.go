@@ -64,6 +64,14 @@ func (r *Reader) fail(what string) {
 // be. Only the first failure counts.
 func (r *Reader) Fail(what string) { r.fail(what) }
 
+// FailWith is Fail with an error of the owner's, whose kind is kept.
+func (r *Reader) FailWith(err error) {
+	if r.err == nil {
+		r.err = err
+	}
+	r.b = nil
+}
+
 // Uvarint reads an unsigned number.
 func (r *Reader) Uvarint() uint64 {
 	v, n := binary.Uvarint(r.b)

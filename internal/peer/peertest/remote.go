@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"ringfort/internal/catalog"
 	"ringfort/internal/errs"
 	"ringfort/internal/peer"
 	"ringfort/internal/register"
@@ -113,8 +114,10 @@ func (r Remote) errorKinds(t *testing.T) {
 		told := errs.New("test", kind, "because of %d", kind)
 		f.Intercept(func(context.Context, string) error { return told })
 		for name, call := range map[string]func() error{
-			"Learn":          func() error { return learn(x.ctx(t), x, o) },
-			"PutRows":        func() error { return x.node.PutRows(x.ctx(t), o.target, peer.Containers, peer.Listing{}, nil) },
+			"Learn": func() error { return learn(x.ctx(t), x, o) },
+			"PutRows": func() error {
+				return x.node.PutRows(x.ctx(t), o.target, peer.Containers, peer.Listing{Table: catalog.Objects}, nil)
+			},
 			"Revoke":         func() error { return x.node.Revoke(x.ctx(t), o.key) },
 			"CreateFragment": func() error { _, err := x.node.CreateFragment(x.ctx(t), o.target, &frag.header); return err },
 			"OpenFragment": func() error {
