@@ -47,7 +47,7 @@ func (b *blobSource) open(ctx context.Context, off, n int64) *blobReader {
 	r := &blobReader{blobSource: b, ctx: ctx, cancel: cancel, left: n, windows: make(chan window, readAhead), freed: make(chan struct{}, 1)}
 	r.streams = make([]*stream, b.layout.Fragments())
 	r.usable = b.preference()
-	go r.produce(off, off+n)
+	r.s.cfg.Workers.Go(func() { r.produce(off, off+n) })
 	return r
 }
 
@@ -289,11 +289,11 @@ func (r *blobReader) readAll(p *erasure.Plan, dst [][]byte, end int64, mem memor
 		st := r.streams[rd.Index]
 		r.streams[rd.Index] = nil // handed to the read; it comes back with the result
 		mem.retain()
-		go func() {
+		r.s.cfg.Workers.Go(func() {
 			st, err := r.read(st, rd, dst[i], end, len(p.Rebuild) > 0)
 			mem.release()
 			results <- readResult{i, st, err}
-		}()
+		})
 	}
 	return r.collect(p, results)
 }

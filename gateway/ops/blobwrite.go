@@ -121,7 +121,7 @@ func (w *blobWriter) open() {
 	for i := range n {
 		l := &lane{blocks: make(chan block, laneDepth)}
 		w.lanes = append(w.lanes, l)
-		go func() { w.result <- laneResult{i, w.run(i, l)} }()
+		w.in.s.cfg.Workers.Go(func() { w.result <- laneResult{i, w.run(i, l)} })
 	}
 }
 

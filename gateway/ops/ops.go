@@ -26,6 +26,7 @@ import (
 	"ringfort/internal/policy"
 	"ringfort/internal/register"
 	"ringfort/internal/timestamp"
+	"ringfort/internal/workers"
 	"ringfort/ring"
 )
 
@@ -111,6 +112,8 @@ type Config struct {
 	HedgeAfter time.Duration
 	// Timeout bounds an operation's quorum calls. Default 20 s.
 	Timeout time.Duration
+	// Workers make calls to devices. Nil: new goroutines do.
+	Workers *workers.Pool
 }
 
 // Put is an object to be written.

@@ -248,12 +248,12 @@ func (w *writing) learn(ctx context.Context) {
 		return
 	}
 	w.known = make(chan learnt, 1)
-	go func() {
+	w.s.cfg.Workers.Go(func() {
 		ctx, cancel := context.WithTimeout(ctx, w.s.cfg.Timeout)
 		defer cancel()
 		k, err := w.s.proposer.Highest(ctx, w.key.quorum)
 		w.known <- learnt{k, err}
-	}()
+	})
 }
 
 // highest returns what was learnt. If that failed it is asked for again: the body

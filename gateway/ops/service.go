@@ -47,7 +47,7 @@ func New(cfg Config) *Service {
 	}
 	return &Service{
 		cfg: cfg, cluster: cfg.Cluster, secret: cfg.Secret, clock: cfg.Clock, log: cfg.Log,
-		proposer: register.Proposer{Clock: cfg.Clock, HedgeAfter: cfg.HedgeAfter},
+		proposer: register.Proposer{Clock: cfg.Clock, HedgeAfter: cfg.HedgeAfter, Workers: cfg.Workers},
 		stripes:  erasure.NewPool(cfg.MemoryBytes / 2),
 		windows:  erasure.NewPool(cfg.MemoryBytes / 2),
 		codes:    make(map[policy.Spec]*erasure.Code),
@@ -198,9 +198,9 @@ func (s *Service) putRows(ctx context.Context, svc peer.Service, place Place, l 
 	replies := make(chan error, n)
 	for i := range place.Devices {
 		d := &place.Devices[i]
-		go func() {
+		s.cfg.Workers.Go(func() {
 			replies <- d.Node.PutRows(ctx, place.target(d), svc, l, rows)
-		}()
+		})
 	}
 	done, gone, need := 0, 0, n/2+1
 	var failed []error

@@ -12,6 +12,7 @@ var services = []string{
 var leaves = []string{
 	"internal/errs", "internal/timestamp", "internal/keyhash", "internal/wire",
 	"internal/blob", "internal/catalog", "internal/checksum", "internal/policy",
+	"internal/workers",
 }
 
 // network is what only those may know who speak to others.

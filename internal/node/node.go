@@ -37,6 +37,7 @@ import (
 	"ringfort/internal/timestamp"
 	"ringfort/internal/vfs"
 	"ringfort/internal/volume"
+	"ringfort/internal/workers"
 	"ringfort/objectserver"
 	"ringfort/replicator"
 	"ringfort/ring"
@@ -100,6 +101,7 @@ type Node struct {
 	Users   *users.Users
 	handler *gateway.Handler
 	cache   *pebble.Cache
+	workers *workers.Pool
 	metrics *metrics
 	memory  *deviceMemory
 	solo    *solo
@@ -291,6 +293,10 @@ func (n *Node) openDevices(ctx context.Context, id *identity) error {
 	return nil
 }
 
+// idleWorkers are kept for the gateway's next calls to devices: some for each of
+// a few dozen requests at a time.
+const idleWorkers = 64
+
 // wire connects the services.
 func (n *Node) wire(id *identity) error {
 	n.memory = newDeviceMemory(n.log)
@@ -302,6 +308,8 @@ func (n *Node) wire(id *identity) error {
 	writer := timestamp.NewWriter()
 	ocfg := n.cfg.Ops
 	ocfg.Cluster, ocfg.Secret, ocfg.Clock, ocfg.Log = n.cluster, &id.secret, timestamp.NewClock(writer, nil), n.log
+	n.workers = workers.New(0, idleWorkers)
+	ocfg.Workers = n.workers
 	ocfg.Holder = register.Lease{Holder: writer, Address: id.address}
 	n.Ops = ops.New(ocfg)
 	n.local.revoke = n.Ops.Revoke
@@ -403,6 +411,7 @@ func (n *Node) close() error {
 	if n.cluster != nil {
 		n.cluster.close()
 	}
+	n.workers.Stop()
 	if n.cache != nil {
 		n.cache.Unref()
 	}

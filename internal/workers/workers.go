@@ -26,7 +26,7 @@ type Pool struct {
 }
 
 // New returns a pool that runs at most limit functions at a time, or any number
-// if limit is 0, and lets keep goroutines wait for more. It must be closed.
+// if limit is 0, and lets keep goroutines wait for more. It must be stopped.
 func New(limit, keep int) *Pool {
 	return &Pool{
 		limit: int64(limit), keep: int64(keep),
@@ -95,12 +95,18 @@ func (p *Pool) loop(f func()) {
 	}
 }
 
-// Close lets the waiting goroutines go, and returns when all functions have
-// ended. Nothing may be run after it.
-func (p *Pool) Close() {
-	if p == nil {
-		return
+// Stop lets the waiting goroutines go. What is run after it runs on goroutines
+// that do not stay. It must be called once.
+func (p *Pool) Stop() {
+	if p != nil {
+		close(p.quit)
 	}
-	close(p.quit)
-	p.wg.Wait()
+}
+
+// Wait returns when all functions have ended, after Stop. Nothing may be run from
+// then on.
+func (p *Pool) Wait() {
+	if p != nil {
+		p.wg.Wait()
+	}
 }

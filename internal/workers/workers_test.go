@@ -12,7 +12,7 @@ import (
 func TestIdleGoroutineRunsTheNext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := workers.New(1, 1)
-		defer p.Close()
+		defer p.Stop()
 		for i := range 100 {
 			ran := false
 			if !p.Try(func() { ran = true }) {
@@ -29,7 +29,7 @@ func TestIdleGoroutineRunsTheNext(t *testing.T) {
 func TestLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := workers.New(2, 1)
-		defer p.Close()
+		defer p.Stop()
 		hold := make(chan struct{})
 		wait := func() { <-hold }
 		if !p.Try(wait) || !p.Try(wait) {
@@ -64,7 +64,8 @@ func TestNoLimit(t *testing.T) {
 	}
 	close(hold)
 	all.Wait()
-	p.Close()
+	p.Stop()
+	p.Wait()
 }
 
 func TestNilPool(t *testing.T) {
@@ -72,7 +73,8 @@ func TestNilPool(t *testing.T) {
 	done := make(chan struct{})
 	p.Go(func() { close(done) })
 	<-done
-	p.Close()
+	p.Stop()
+	p.Wait()
 }
 
 func BenchmarkGo(b *testing.B) {
@@ -92,7 +94,7 @@ func BenchmarkGo(b *testing.B) {
 				}
 			}
 		})
-		c.pool.Close()
+		c.pool.Stop()
 	}
 }
 
