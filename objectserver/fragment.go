@@ -19,12 +19,15 @@ import (
 )
 
 // The entry of a fragment in the index begins with where it is; the header
-// follows, so that a sweeper can tell whose it is without reading it.
+// follows, so that a sweeper can tell whose it is without reading it. Any change of
+// an entry's form is a new number: one that is not known was written by a newer
+// program.
 const (
 	inLog  = 1 // the entry's tail is the fragment, packed
 	inFile = 2 // the fragment is a file
 )
 
+// fragmentKey is owner (16 bytes), blob id (36) and index (1).
 func fragmentKey(n fragfile.Name) []byte {
 	b := append(make([]byte, 0, 16+blob.IDSize+1), n.Owner[:]...)
 	return append(n.Blob.AppendTo(b), byte(n.Index))
@@ -40,8 +43,13 @@ func parseFragmentKey(b []byte) (n fragfile.Name, ok bool) {
 	return n, ok
 }
 
-func nameOf(f peer.FragmentName) fragfile.Name {
-	return fragfile.Name{Owner: f.Owner, Blob: f.ID, Index: erasure.Index(f.Index)}
+// nameOf returns the name of a fragment. An index that no blob can have is refused:
+// cut to its low bits it would name another fragment.
+func nameOf(f peer.FragmentName) (fragfile.Name, error) {
+	if f.Index < 0 || f.Index >= erasure.MaxFragments {
+		return fragfile.Name{}, errs.New("objectserver", errs.Invalid, "fragment %d", f.Index)
+	}
+	return fragfile.Name{Owner: f.Owner, Blob: f.ID, Index: erasure.Index(f.Index)}, nil
 }
 
 // CreateFragment begins a fragment of a policy: in memory while it may be packed, in
@@ -50,8 +58,12 @@ func (s *Server) CreateFragment(ctx context.Context, policy uint32, h *peer.Frag
 	if h.Index < 0 || h.Index >= int(h.Coding.K)+int(h.Coding.M) {
 		return nil, errs.New("objectserver.CreateFragment", errs.Invalid, "fragment %d of ec(%d,%d)", h.Index, h.Coding.K, h.Coding.M)
 	}
+	name, err := nameOf(peer.FragmentName{Owner: h.Owner, ID: h.ID, Index: h.Index})
+	if err != nil {
+		return nil, err
+	}
 	w := &fragmentWriter{s: s, h: fragfile.Header{
-		Name: nameOf(peer.FragmentName{Owner: h.Owner, ID: h.ID, Index: h.Index}),
+		Name: name,
 		K:    h.Coding.K, M: h.Coding.M, BlockSize: h.Coding.BlockSize, Policy: policy, Size: h.Size,
 	}}
 	if h.Size < 0 {
@@ -181,37 +193,63 @@ func (w *fragmentWriter) Abort() {
 	w.free()
 }
 
-// entry is the head of a fragment's index entry: where it is, k, m, policy (4
-// bytes) and the blob's size (8 bytes), big-endian.
+// entrySize is the length of a fragment's index entry.
+const entrySize = 15
+
+// entry is the head of a fragment's index entry: where it is, k, m (1 byte each),
+// policy (4 bytes) and the blob's size (8 bytes), big-endian. Its tail is the
+// fragment, if it is in the log.
 func entry(where byte, h fragfile.Header) []byte {
-	b := append(make([]byte, 0, 15), where, h.K, h.M)
+	b := append(make([]byte, 0, entrySize), where, h.K, h.M)
 	b = binary.BigEndian.AppendUint32(b, h.Policy)
 	return binary.BigEndian.AppendUint64(b, uint64(h.Size))
+}
+
+// decodeEntry reads what entry wrote; the name comes from the key.
+func decodeEntry(name fragfile.Name, b []byte) (f Fragment, err error) {
+	const op = "objectserver.decodeEntry"
+	switch {
+	case len(b) == 0:
+		return f, errs.New(op, errs.Corrupt, "fragment %v has an empty index entry", name)
+	case b[0] > inFile:
+		return f, errs.New(op, errs.NotImplemented, "fragment %v is kept in the unknown way %d: written by a newer program", name, b[0])
+	case b[0] == 0 || len(b) != entrySize:
+		return f, errs.New(op, errs.Corrupt, "index entry %x of fragment %v", b, name)
+	}
+	f = Fragment{
+		Name: name, Coding: catalog.Coding{K: b[1], M: b[2]}, File: b[0] == inFile,
+		Policy: binary.BigEndian.Uint32(b[3:]), Size: int64(binary.BigEndian.Uint64(b[7:])),
+	}
+	if f.Size < 0 {
+		return Fragment{}, errs.New(op, errs.Corrupt, "fragment %v of a blob of %d bytes", name, f.Size)
+	}
+	return f, nil
 }
 
 // OpenFragment returns n bytes of a fragment from off, verified.
 func (s *Server) OpenFragment(ctx context.Context, f peer.FragmentName, off, n int64) (io.ReadCloser, error) {
 	const op = "objectserver.OpenFragment"
-	name := nameOf(f)
+	name, err := nameOf(f)
+	if err != nil {
+		return nil, err
+	}
 	val, err := s.vol.Get(spaceFragments, fragmentKey(name))
 	if err != nil {
 		return nil, err
 	}
-	if len(val.Head) == 0 {
-		return nil, errs.New(op, errs.Corrupt, "fragment %v has an empty index entry", name)
+	known, err := decodeEntry(name, val.Head)
+	if err != nil {
+		return nil, err
 	}
 	var r *fragfile.Reader
-	switch val.Head[0] {
-	case inLog:
-		// Piece by piece into the reader's memory: the fragment's own checksums
-		// guard each block, so the entry's checksum over all need not be computed.
-		r, err = fragfile.OpenPacked(&tailReader{s.vol, val}, int64(val.TailLen), name)
-	case inFile:
+	if known.File {
 		if r, err = s.files.Open(name); errs.Is(err, errs.NotFound) {
 			err = errs.New(op, errs.Corrupt, "the file of fragment %v is missing", name)
 		}
-	default:
-		err = errs.New(op, errs.Corrupt, "fragment %v is kept in an unknown way %d", name, val.Head[0])
+	} else {
+		// Piece by piece into the reader's memory: the fragment's own checksums
+		// guard each block, so the entry's checksum over all need not be computed.
+		r, err = fragfile.OpenPacked(&tailReader{s.vol, val}, int64(val.TailLen), name)
 	}
 	if err != nil {
 		return nil, err
@@ -290,11 +328,18 @@ func (s *Server) dropPrefix(ctx context.Context, prefix []byte) error {
 		if err := ctx.Err(); err != nil {
 			break
 		}
-		name, valid := parseFragmentKey(it.Key())
-		if head := it.Head(); valid && len(head) > 0 && head[0] == inFile {
-			if err := s.files.Remove(name); err != nil && !errs.Is(err, errs.NotFound) {
-				return errors.Join(err, it.Err())
+		f, err := fragmentAt(it)
+		switch {
+		case errs.Is(err, errs.Corrupt): // it can go; a newer program's cannot
+			err = nil
+		case err == nil && f.File:
+			if err = s.files.Remove(f.Name); errs.Is(err, errs.NotFound) {
+				err = nil
 			}
+		}
+		if err != nil {
+			b.Discard()
+			return errors.Join(err, it.Err())
 		}
 		b.Delete(spaceFragments, it.Key(), it.Ref())
 		n++
@@ -365,14 +410,10 @@ func (s *Server) PolicyOf(g Group) (policy uint32, found bool, err error) {
 // fragmentAt reads the index entry that an iterator stands on.
 func fragmentAt(it *volume.Iter) (f Fragment, err error) {
 	name, valid := parseFragmentKey(it.Key())
-	h := it.Head()
-	if !valid || len(h) != 15 {
-		return f, errs.New("objectserver", errs.Corrupt, "index entry %x of a fragment", it.Key())
+	if !valid {
+		return f, errs.New("objectserver", errs.Corrupt, "key %x of a fragment", it.Key())
 	}
-	return Fragment{
-		Name: name, Coding: catalog.Coding{K: h[1], M: h[2]}, File: h[0] == inFile,
-		Policy: binary.BigEndian.Uint32(h[3:]), Size: int64(binary.BigEndian.Uint64(h[7:])),
-	}, nil
+	return decodeEntry(name, it.Head())
 }
 
 // strayAge is how long a file has to be seen without an index entry: a commit

@@ -153,10 +153,15 @@ func (s *Server) onSettle(b *volume.Batch, key keyhash.Hash, n *register.Note) {
 	}
 }
 
+// groupKey is owner (16 bytes) and group (24): the key of a suspect, whose value is
+// the time in µs (8 bytes, big-endian) since which it is one, and the beginning of
+// the keys of a group's fragments.
 func groupKey(owner keyhash.Hash, group timestamp.T) []byte {
 	return group.AppendTo(append(make([]byte, 0, 40), owner[:]...))
 }
 
+// garbageKey is the time in µs (8 bytes, big-endian) from which on the group may go,
+// and its groupKey, so that what is due comes first. It has no value.
 func garbageKey(due int64, owner keyhash.Hash, group timestamp.T) []byte {
 	b := binary.BigEndian.AppendUint64(make([]byte, 0, 48), uint64(due))
 	return group.AppendTo(append(b, owner[:]...))
@@ -168,13 +173,22 @@ type Group struct {
 	Group timestamp.T
 }
 
+// parseGroup reads a groupKey.
 func parseGroup(b []byte) (g Group, ok bool) {
-	if len(b) < 16 {
+	if len(b) != len(g.Owner)+timestamp.Size {
 		return g, false
 	}
 	copy(g.Owner[:], b)
-	g.Group, ok = timestamp.Decode(b[16:])
+	g.Group, ok = timestamp.Decode(b[len(g.Owner):])
 	return g, ok
+}
+
+// parseGarbage reads a garbageKey, without the time.
+func parseGarbage(b []byte) (g Group, ok bool) {
+	if len(b) < 8 {
+		return g, false
+	}
+	return parseGroup(b[8:])
 }
 
 // Clear deletes the garbage that is due, up to limit groups, and returns how many
@@ -188,7 +202,7 @@ func (s *Server) Clear(ctx context.Context, limit int) (int, error) {
 	var due []Group
 	var keys [][]byte
 	for ok := it.First(); ok && len(due) < limit; ok = it.Next() {
-		g, valid := parseGroup(it.Key()[8:])
+		g, valid := parseGarbage(it.Key())
 		if !valid {
 			return 0, errors.Join(it.Close(), errs.New("objectserver.Clear", errs.Corrupt, "garbage key %x", it.Key()))
 		}
@@ -224,7 +238,11 @@ func (s *Server) Suspects(fn func(Group) bool) error {
 	}
 	defer it.Close()
 	for ok := it.First(); ok; ok = it.Next() {
-		if g, valid := parseGroup(it.Key()); valid && !fn(g) {
+		g, valid := parseGroup(it.Key())
+		if !valid {
+			return errs.New("objectserver.Suspects", errs.Corrupt, "key %x of a suspect", it.Key())
+		}
+		if !fn(g) {
 			return nil
 		}
 	}
