@@ -481,6 +481,23 @@ func TestPageEndsEarly(t *testing.T) {
 	if seen != n || pages < 2 {
 		t.Errorf("%d rows on %d pages", seen, pages)
 	}
+	// What is known of names ends early too: ten thousand of them would be 640 MB.
+	var names []string
+	for i := range n {
+		names = append(names, fmt.Sprintf("%04d", i))
+	}
+	for len(names) > 0 {
+		st, err := s.Get(context.Background(), &l, names)
+		if err != nil || len(st) == 0 || len(st) > MaxPageBytes/MaxValueBytes+1 {
+			t.Fatalf("%d states, %v", len(st), err)
+		}
+		for i := range st {
+			if !st[i].Found || st[i].Row.Name != names[i] {
+				t.Fatalf("%q: %+v", names[i], st[i].Row.Name)
+			}
+		}
+		names = names[len(st):]
+	}
 }
 
 // TestManyListings: listings cost no descriptors.

@@ -284,7 +284,8 @@ func (s *Store) replace(b *volume.Batch, t catalog.Table, key []byte, h *held, d
 	}
 }
 
-// Get returns what is known of each name, tombstones included.
+// Get returns what is known of each name, tombstones included. It ends early, as a
+// page does, when names and values are many bytes; it tells of one name at least.
 func (s *Store) Get(ctx context.Context, l *peer.Listing, names []string) ([]peer.RowState, error) {
 	const op = "listing.Get"
 	if err := s.checkListing(op, l); err != nil {
@@ -295,7 +296,11 @@ func (s *Store) Get(ctx context.Context, l *peer.Listing, names []string) ([]pee
 	}
 	out := make([]peer.RowState, len(names))
 	key := appendTableKey(make([]byte, 0, tableKeyLen+64), l)
+	total := 0
 	for i, name := range names {
+		if total >= MaxPageBytes {
+			return out[:i], nil
+		}
 		if i%64 == 63 && ctx.Err() != nil {
 			return nil, errs.Wrap(op, errs.Canceled, ctx.Err())
 		}
@@ -312,6 +317,7 @@ func (s *Store) Get(ctx context.Context, l *peer.Listing, names []string) ([]pee
 			return nil, err
 		}
 		row.Name = name
+		total += len(row.Name) + len(row.Value)
 		out[i] = peer.RowState{Found: true, Row: row}
 	}
 	return out, nil

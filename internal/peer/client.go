@@ -362,7 +362,7 @@ func (c *Client) GetRows(ctx context.Context, t Target, s Service, l Listing, na
 	if err := finish(msgGetRows, &r); err != nil {
 		return nil, err
 	}
-	if len(states) != len(names) {
+	if len(states) > len(names) || len(states) == 0 && len(names) > 0 {
 		return nil, errs.New("peer.GetRows", errs.Corrupt, "%d answers to %d names", len(states), len(names))
 	}
 	return states, nil

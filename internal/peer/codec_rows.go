@@ -182,7 +182,20 @@ func readGetRowsRequest(r *wire.Reader) getRowsRequest {
 	return m
 }
 
-func appendRowStates(b []byte, states []RowState) []byte {
+// appendRowStates writes as many states as fit into limit bytes, at least one if
+// there is any.
+func appendRowStates(b []byte, states []RowState, limit int) []byte {
+	n, size := 0, 0
+	for ; n < len(states); n++ {
+		size++
+		if states[n].Found {
+			size += rowSize(&states[n].Row)
+		}
+		if n > 0 && size+binary.MaxVarintLen64 > limit {
+			break
+		}
+	}
+	states = states[:n]
 	b = binary.AppendUvarint(b, uint64(len(states)))
 	for i := range states {
 		b = wire.AppendBool(b, states[i].Found)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"reflect"
 	"testing"
@@ -199,7 +200,7 @@ func messages() []message {
 				}
 				return RowState{true, g.row()}
 			})
-		}, func(m *[]RowState, b []byte) []byte { return appendRowStates(b, *m) }, readRowStates),
+		}, func(m *[]RowState, b []byte) []byte { return appendRowStates(b, *m, math.MaxInt) }, readRowStates),
 		plainMessage("stats", func(g gen) ListingStats { return ListingStats{g.size(), g.size()} },
 			func(m *ListingStats, b []byte) []byte { return appendStats(b, m) }, readStats),
 		plainMessage("drop", func(g gen) dropRequest { return dropRequest{g.target(), g.key(), list(g, g.id)} }, (*dropRequest).appendTo, readDropRequest),

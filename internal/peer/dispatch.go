@@ -27,7 +27,7 @@ func (k messageType) String() string {
 func (k messageType) op() string { return "peer." + k.String() }
 
 // dispatch decodes a request, calls the node and appends the answer to out. A
-// page of rows is cut at limit bytes.
+// page of rows and what is known of names are cut at limit bytes.
 func dispatch(ctx context.Context, node Node, kind messageType, payload, out []byte, limit int) ([]byte, error) {
 	r := wire.NewReader(payload)
 	switch kind {
@@ -158,7 +158,7 @@ func dispatchRows(ctx context.Context, node Node, kind messageType, r *wire.Read
 		if err != nil {
 			return out, err
 		}
-		return appendRowStates(out, states), nil
+		return appendRowStates(out, states, limit), nil
 	}
 	m := readListingHead(r)
 	if err := r.Done(); err != nil {

@@ -144,8 +144,9 @@ type Rows interface {
 	// ListRows returns a page of current names. It may be shorter than asked for,
 	// though never empty, where More says that names follow.
 	ListRows(ctx context.Context, t Target, s Service, q *RowQuery) (*RowPage, error)
-	// GetRows returns what is known of each name, tombstones included. At most
-	// MaxPage names are asked for.
+	// GetRows returns what is known of each name, tombstones included, in their
+	// order. At most MaxPage names are asked for. It may tell of fewer, the first of
+	// them and at least one, where rows are long: the rest is asked for again.
 	GetRows(ctx context.Context, t Target, s Service, l Listing, names []string) ([]RowState, error)
 	// ListingStats returns a listing's totals.
 	ListingStats(ctx context.Context, t Target, s Service, l Listing) (ListingStats, error)

@@ -73,7 +73,8 @@
 //	 8 ListRows      target, byte service, listing, byte flags (1 inclusive, 2 reverse),
 //	                 prefix, marker, end marker, delimiter, uvarint limit
 //	                                                            -> bool more, n, n × (common prefix, row)
-//	 9 GetRows       target, byte service, listing, n, n names  -> n, n × (bool found, row if found)
+//	 9 GetRows       target, byte service, listing, n, n names  -> n, n × (bool found, row if found);
+//	                                                               of the first n names, at least one
 //	10 ListingStats  target, byte service, listing              -> uvarint count, uvarint bytes
 //	11 DropBlobs     target, key, n, n × 36 B blob.ID           -> nothing
 //	12 Revoke        key                                        -> nothing

@@ -115,24 +115,39 @@ func roundOf(ctx context.Context, q *peer.RowQuery, devices []Device) (*Round, e
 	return round, prove(ctx, round, devices)
 }
 
-// ask asks one device about any number of names.
+// maxAskBytes bounds the names of one question, well below what a message may hold.
+const maxAskBytes = 1 << 20
+
+// ask asks one device about any number of names, in several questions if they are
+// many or the answers long.
 func ask(ctx context.Context, d Device, l *peer.Listing, names []string) ([]peer.RowState, error) {
-	if len(names) <= peer.MaxPage {
-		return d.GetRows(ctx, l, names)
-	}
 	var out []peer.RowState
-	for len(names) > 0 {
-		n := min(len(names), peer.MaxPage)
+	for {
+		n := questionOf(names)
 		states, err := d.GetRows(ctx, l, names[:n])
 		if err != nil {
 			return nil, err
 		}
-		if len(states) != n {
+		if len(states) > n || len(states) == 0 {
 			return nil, errs.New("merge.ask", errs.Corrupt, "%d answers to %d questions", len(states), n)
 		}
-		out, names = append(out, states...), names[n:]
+		if out == nil && len(states) == len(names) {
+			return states, nil // nearly always
+		}
+		if out, names = append(out, states...), names[len(states):]; len(names) == 0 {
+			return out, nil
+		}
 	}
-	return out, nil
+}
+
+// questionOf returns how many of the names go into one question.
+func questionOf(names []string) int {
+	n, size := 0, 0
+	for n < len(names) && n < peer.MaxPage && (n == 0 || size+len(names[n]) <= maxAskBytes) {
+		size += len(names[n])
+		n++
+	}
+	return n
 }
 
 // prove looks into the common prefixes that are still open.

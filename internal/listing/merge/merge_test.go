@@ -83,7 +83,7 @@ func missed(seed uint64) error {
 	for range 20 {
 		var devices []Device
 		for _, d := range r.Perm(n)[:n-w+1] {
-			devices = append(devices, replicas[d])
+			devices = append(devices, &terse{replicas[d], 1 + d})
 		}
 		q := listingtest.Query(r, peer.Listing{Table: catalog.Objects})
 		if err := compare(q, devices, truth); err != nil {
@@ -121,6 +121,68 @@ func compare(q *peer.RowQuery, devices []Device, truth *listingtest.Model) error
 		q.Marker, q.Inclusive = place(&got.Entries[len(got.Entries)-1]), false
 	}
 	return errors.New("the listing does not end")
+}
+
+// terse tells of a few names at a time, as a device does whose rows are long.
+type terse struct {
+	Device
+	atATime int
+}
+
+func (d *terse) GetRows(ctx context.Context, l *peer.Listing, names []string) ([]peer.RowState, error) {
+	return d.Device.GetRows(ctx, l, names[:min(d.atATime, len(names))])
+}
+
+// wordy is asked with as much as a message holds, and no more; it knows nothing.
+type wordy struct {
+	t     *testing.T
+	names int
+}
+
+func (d *wordy) ListRows(context.Context, *peer.RowQuery) (*peer.RowPage, error) {
+	return &peer.RowPage{}, nil
+}
+
+func (d *wordy) GetRows(_ context.Context, _ *peer.Listing, names []string) ([]peer.RowState, error) {
+	total := 0
+	for _, n := range names {
+		total += len(n)
+	}
+	if total > maxAskBytes || len(names) > peer.MaxPage {
+		d.t.Errorf("asked about %d names of %d bytes at once", len(names), total)
+	}
+	d.names += len(names)
+	return make([]peer.RowState, len(names)), nil
+}
+
+// TestLongNamesAreAskedInParts: questions about a page of the longest names go into
+// messages.
+func TestLongNamesAreAskedInParts(t *testing.T) {
+	full := device()
+	const n = 4000
+	for i := range n {
+		full.Put(row(fmt.Sprintf("%06d", i)+strings.Repeat("n", 1000), 1))
+	}
+	w := &wordy{t: t}
+	p, err := List(context.Background(), &peer.RowQuery{Limit: peer.MaxPage}, []Device{full, w})
+	if err != nil || len(p.Entries) != n || w.names != n {
+		t.Errorf("%d entries, %d names asked about, %v", len(p.Entries), w.names, err)
+	}
+	for _, bad := range []int{0, 2} {
+		_, err := ask(context.Background(), answering(bad), &peer.Listing{}, []string{"a"})
+		if !errs.Is(err, errs.Corrupt) {
+			t.Errorf("%d answers to one question: %v", bad, err)
+		}
+	}
+}
+
+// answering gives so many answers to any question.
+type answering int
+
+func (n answering) ListRows(context.Context, *peer.RowQuery) (*peer.RowPage, error) { return nil, nil }
+
+func (n answering) GetRows(context.Context, *peer.Listing, []string) ([]peer.RowState, error) {
+	return make([]peer.RowState, n), nil
 }
 
 func TestQuestionsAreFew(t *testing.T) {

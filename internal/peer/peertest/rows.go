@@ -1,6 +1,7 @@
 package peertest
 
 import (
+	"bytes"
 	"fmt"
 	"reflect"
 	"slices"
@@ -254,6 +255,46 @@ func (x *suite) markerIsCommonPrefix(t *testing.T) {
 				t.Errorf("pages of %d, reverse %v: got %v, want %v", limit, reverse, got, want)
 			}
 		}
+	}
+}
+
+// manyLongRows: rows that are too long for one answer are told of in several, by
+// whichever call they are asked for.
+func (x *suite) manyLongRows(t *testing.T) {
+	c := x.container(t)
+	var all []string
+	for range 24 {
+		var rows []catalog.Row
+		for range 10 {
+			r := x.row(fmt.Sprintf("k%03d", len(all)), 1)
+			r.Value = bytes.Repeat([]byte{byte(len(all))}, 60000)
+			rows, all = append(rows, r), append(all, r.Name)
+		}
+		x.putRows(t, c, rows...)
+	}
+	var listed, known []string
+	for marker := ""; ; marker = listed[len(listed)-1] {
+		p := x.list(t, c, peer.RowQuery{Limit: 1000, Marker: marker})
+		if listed = append(listed, names(p)...); !p.More || len(p.Entries) == 0 {
+			break
+		}
+	}
+	for len(known) < len(all) {
+		ask := all[len(known):]
+		st, err := x.node.GetRows(x.ctx(t), c.target, peer.Containers, c.listing, ask)
+		if err != nil || len(st) == 0 || len(st) > len(ask) {
+			t.Fatalf("GetRows of %d names: %d states, %v", len(ask), len(st), err)
+		}
+		for i := range st {
+			n := len(known)
+			if !st[i].Found || st[i].Row.Name != ask[i] || !bytes.Equal(st[i].Row.Value, bytes.Repeat([]byte{byte(n)}, 60000)) {
+				t.Fatalf("GetRows: %q is told of as %q, found %v", ask[i], st[i].Row.Name, st[i].Found)
+			}
+			known = append(known, ask[i])
+		}
+	}
+	if !slices.Equal(listed, all) {
+		t.Errorf("listed are %v", listed)
 	}
 }
 

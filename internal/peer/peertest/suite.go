@@ -61,6 +61,7 @@ func (s Suite) Run(t *testing.T) {
 		{"Pages", x.pages},
 		{"CommonPrefixes", x.commonPrefixes},
 		{"MarkerIsCommonPrefix", x.markerIsCommonPrefix},
+		{"ManyLongRows", x.manyLongRows},
 		{"AccountRows", x.accountRows},
 		{"Fragments", x.fragments},
 		{"FragmentRanges", x.fragmentRanges},
