@@ -99,7 +99,7 @@ func runServer(c *cobra.Command, f *serverFlags, dirs []string) error {
 		// Most of what lives is buffers and caches of fixed size: half as much
 		// garbage on top of them costs little processor time and a third of the
 		// memory less.
-		debug.SetGCPercent(50)
+		debug.SetGCPercent(35)
 	}
 	cfg.CacheBytes = f.cacheMiB << 20
 	ctx, stop := signal.NotifyContext(c.Context(), os.Interrupt, syscall.SIGTERM)
