@@ -285,6 +285,32 @@ func TestLeases(t *testing.T) {
 	}
 }
 
+// TestLeaseDoesNotOutwaitItsCaller: while a device does not answer, a container that
+// is being written stays locked; who asks for a lease on it leaves when its time is
+// over, and does not pile up behind the device.
+func TestLeaseDoesNotOutwaitItsCaller(t *testing.T) {
+	b := newBench(t)
+	b.write(key, record(1, catalog.Container{Incarnation: incA, State: catalog.Live}))
+	locked, release := make(chan struct{}), make(chan struct{})
+	ended := make(chan error)
+	go func() {
+		ended <- b.service.ReadLocked(ctx, key, func(register.State) error { close(locked); <-release; return nil })
+	}()
+	<-locked
+	short, cancel := context.WithTimeout(ctx, time.Millisecond)
+	defer cancel()
+	if _, err := b.ReadLeased(short, key, register.Lease{Holder: 7}); !errs.Is(err, errs.Canceled) {
+		t.Error(err)
+	}
+	close(release)
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if got := holders(b.leases.of(key)); got != "0::2020 " {
+		t.Errorf("a lease was noted that nobody got: %q", got)
+	}
+}
+
 // TestLeasesAreBounded: when there is no room for another lease it is not
 // forgotten but taken for an unknown one on everything.
 func TestLeasesAreBounded(t *testing.T) {

@@ -146,12 +146,12 @@ func (s *Server) Read(ctx context.Context, key keyhash.Hash, data bool) (registe
 
 // ReadLeased is Read, and notes that the holder may act on the answer for
 // LeaseTime. Only its id and address are looked at.
-func (s *Server) ReadLeased(_ context.Context, key keyhash.Hash, holder register.Lease) (register.State, error) {
+func (s *Server) ReadLeased(ctx context.Context, key keyhash.Hash, holder register.Lease) (register.State, error) {
 	if holder.Holder == 0 || len(holder.Address) > maxAddressBytes {
 		return register.State{}, errs.New("container.ReadLeased", errs.Invalid, "a lease for holder %d", holder.Holder)
 	}
 	var out register.State
-	err := s.service.ReadLocked(key, func(st register.State) error {
+	err := s.service.ReadLocked(ctx, key, func(st register.State) error {
 		s.leases.note(key, holder)
 		out = st
 		return nil

@@ -47,8 +47,8 @@ func (s *Service[V]) Read(_ context.Context, key keyhash.Hash, data bool) (regis
 
 // ReadLocked calls fn with the device's state of a key, before any write may
 // change it.
-func (s *Service[V]) ReadLocked(key keyhash.Hash, fn func(register.State) error) error {
-	return s.cfg.Acceptor.ReadLocked(key, fn)
+func (s *Service[V]) ReadLocked(ctx context.Context, key keyhash.Hash, fn func(register.State) error) error {
+	return s.cfg.Acceptor.ReadLocked(ctx, key, fn)
 }
 
 // Write asks the device to accept a record (rule 1). It waits for rows that are

@@ -161,11 +161,11 @@ func (a *Acceptor) Look(key keyhash.Hash) (State, error) {
 }
 
 // ReadLocked reads a key of the default policy and calls fn before any other call
-// may change it.
-func (a *Acceptor) ReadLocked(key keyhash.Hash, fn func(State) error) error {
-	unlock, err := a.locks.lock(context.Background(), key)
+// may change it. It waits for a call that is changing the key as long as ctx lasts.
+func (a *Acceptor) ReadLocked(ctx context.Context, key keyhash.Hash, fn func(State) error) error {
+	unlock, err := a.locks.lock(ctx, key)
 	if err != nil {
-		return err
+		return errs.Wrap("register.ReadLocked", errs.Canceled, err)
 	}
 	defer unlock()
 	h, err := a.Of(0).load(key)
