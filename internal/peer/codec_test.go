@@ -215,6 +215,7 @@ func messages() []message {
 		plainMessage("open", func(g gen) openRequest {
 			return openRequest{fragmentHead{g.target(), FragmentName{g.key(), g.id(), g.IntN(255)}}, g.size(), g.size()}
 		}, (*openRequest).appendTo, readOpenRequest),
+		plainMessage("listing", gen.listingHead, (*listingHead).appendTo, readListingHead),
 	}
 }
 

@@ -108,6 +108,32 @@ func TestAnswersCarryTheDevice(t *testing.T) {
 	})
 }
 
+// A message that this program does not know is answered so, and the connection goes on;
+// an answer that says more than this program knows fails its call.
+func TestNewerMessages(t *testing.T) {
+	bubble(t, deaf{}, ServerConfig{}, ClientConfig{Connections: 1}, func(t *testing.T, p *pipes, c *Client) {
+		for _, kind := range []messageType{77, 127, 200} {
+			b := c.pools.frame(8)
+			b.b = appendTarget(b.b, Target{Device: 1})
+			if _, err := c.exchange(t.Context(), kind, 1, b); !errs.Is(err, errs.NotImplemented) {
+				t.Errorf("message %d: %v", kind, err)
+			}
+		}
+		if err := ask(c); err != nil || p.dials() != 1 {
+			t.Errorf("%v, %d connections", err, p.dials())
+		}
+		l := c.slots[0].current()
+		a := answer{header: frameHeader{kind: msgLearn, flags: flagAnswer | flagsKnown + 1}, frame: make([]byte, frameHeaderSize)}
+		if _, err := l.result(t.Context(), &asked{kind: msgLearn}, &a); !errs.Is(err, errs.NotImplemented) {
+			t.Errorf("an answer with a flag of a newer program: %v", err)
+		}
+		a.header.flags = flagAnswer | flagDevice
+		if _, err := l.result(t.Context(), &asked{kind: msgLearn}, &a); !errs.Is(err, errs.Corrupt) {
+			t.Errorf("an answer without the state that it announces: %v", err)
+		}
+	})
+}
+
 // An answer that was sent before another one and comes after it tells less, and no
 // device has gone back: it is held against what was known when it was asked for.
 func TestOvertakenAnswers(t *testing.T) {

@@ -35,7 +35,38 @@
 // tell a stranger nothing: replayed, it yields a nonce and a proof that are of no
 // use without the secret. Labels keep a proof of one role from serving as the
 // other's. A server that does not speak T answers an authentic hello with 426 and
-// an Upgrade header listing what it speaks. Every change of a message is a new T.
+// an Upgrade header listing what it speaks, the newest first.
+//
+// # Versions
+//
+// T is the version of everything on this page; what flows after it has none of its
+// own. A change needs a new T, one number higher, if a node that speaks the old one
+// would take what is sent for something else or could not do without it: a field
+// added, left out, widened or moved, in a message, in a frame or in the handshake;
+// another meaning of a field; a flag or a value of an enumeration (service, table,
+// block kind, error kind) that is sent without being asked for; a version or flag of
+// a register's State or of a catalog.Row, since they travel as they are stored.
+// testdata/messages.txt has the bytes, and its test fails for each of these.
+//
+// No new T is needed for a message type, control frame or flag of a request that its
+// sender can do without. An old node answers a message that it does not know with
+// errs.NotImplemented and has done nothing; the sender falls back.
+//
+// So that nodes can be upgraded one by one, a program that speaks a new T also speaks
+// the one before it, for one release at least: its server takes both, its client
+// offers the new one and, told 426, the newest of those listed that it knows, and on
+// such a connection says nothing that the old T has not. This program knows one.
+//
+// What an old node answers to something newer:
+//
+//	a T that it does not speak         426, and the list of what it speaks
+//	a message type                     NotImplemented; the connection goes on
+//	a flag of a request                the connection ends: what follows the frame may
+//	                                   depend on it
+//	a service, table, flag or version  NotImplemented, for the call
+//	within a message
+//
+// and a client that is told something newer fails the call with NotImplemented.
 //
 // # Frames
 //
