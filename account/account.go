@@ -31,7 +31,7 @@ import (
 	"ringfort/internal/volume"
 )
 
-// The key spaces. The numbers are on disk.
+// The key spaces. The numbers are on disk; 32 to 47 are the service's.
 const (
 	spaceStates     volume.SpaceID = 32
 	spaceNotes      volume.SpaceID = 33

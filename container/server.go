@@ -14,7 +14,7 @@ import (
 	"ringfort/internal/volume"
 )
 
-// The key spaces. The numbers are on disk.
+// The key spaces. The numbers are on disk; 16 to 31 are the service's.
 const (
 	spaceStates     volume.SpaceID = 16
 	spaceNotes      volume.SpaceID = 17

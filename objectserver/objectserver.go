@@ -46,7 +46,8 @@ import (
 	"ringfort/objectserver/fragfile"
 )
 
-// The key spaces of the object service in a device's volume.
+// The key spaces of the object service in a device's volume. The numbers are on disk;
+// 1 to 15 are the service's.
 const (
 	spaceStates    volume.SpaceID = 1 // key hash -> register.State, small bytes as tail
 	spaceNotes     volume.SpaceID = 2 // key hash -> register.Note; Kept: see register.AcceptorConfig

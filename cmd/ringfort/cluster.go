@@ -154,6 +154,10 @@ func (l *localCluster) setUp() error {
 	if err != nil {
 		return err
 	}
+	placement, err := sec.placement()
+	if err != nil {
+		return err
+	}
 	ports, err := freePorts(3 * l.nodes)
 	if err != nil {
 		return err
@@ -169,7 +173,7 @@ func (l *localCluster) setUp() error {
 		}
 		for j := range l.perNode {
 			sub := "d" + strconv.Itoa(j+1)
-			uuid, err := node.FormatDevice(l.path(name, sub), sec.Cluster)
+			uuid, err := node.FormatDevice(l.path(name, sub), sec.Cluster, placement)
 			if err != nil {
 				return err
 			}

@@ -283,7 +283,7 @@ func greet(w io.Writer, n *node.Node, e endpoints) {
 	}
 	for _, d := range n.Devices() {
 		if d.Problem != "" {
-			fmt.Fprintf(w, "  OUT OF SERVICE %s: %s\n", d.Path, d.Problem)
+			fmt.Fprintf(w, "  %s %s: %s\n", strings.ToUpper(d.State), d.Path, d.Problem)
 		}
 	}
 	switch {

@@ -2,24 +2,12 @@ package main
 
 import (
 	"fmt"
-	"path/filepath"
 
 	"github.com/spf13/cobra"
 
-	"ringfort/account"
-	"ringfort/container"
 	"ringfort/internal/node"
-	"ringfort/internal/vfs"
 	"ringfort/internal/volume"
-	"ringfort/objectserver"
 )
-
-func volumeConfig(dir string) volume.Config {
-	return volume.Config{
-		Dir: filepath.Join(dir, "volume"), FS: vfs.Default(),
-		Spaces: append(append(objectserver.Spaces(), container.Spaces()...), account.Spaces()...),
-	}
-}
 
 func newVolume() *cobra.Command {
 	c := &cobra.Command{Use: "volume", Short: "Check or rebuild a device's volume while no server runs on it"}
@@ -27,7 +15,11 @@ func newVolume() *cobra.Command {
 		&cobra.Command{
 			Use: "verify DIR", Short: "Read everything in a device's log back and check it", Args: cobra.ExactArgs(1),
 			RunE: func(c *cobra.Command, args []string) error {
-				v, err := volume.Open(c.Context(), volumeConfig(args[0]))
+				cfg, err := node.VolumeConfig(args[0])
+				if err != nil {
+					return err
+				}
+				v, err := volume.Open(c.Context(), cfg)
 				if err != nil {
 					return err
 				}
@@ -49,10 +41,19 @@ func newVolume() *cobra.Command {
 		&cobra.Command{
 			Use: "rebuild DIR", Short: "Make a device's index again from its log", Args: cobra.ExactArgs(1),
 			Long: `Make the index again from the log alone: records, fragments and their small bytes
-are all in the log. Listing rows and other derived entries are not, and come back
-from the records and from other devices.`,
+are all in the log. The rows of listings and of unfinished uploads are not. The device
+then serves what it has of objects, and has no vote on listings until it has been
+refilled: the other devices answer for them. Do not rebuild a device whose index is
+sound, and not as many at a time as listings have replicas.`,
 			RunE: func(c *cobra.Command, args []string) error {
-				return volume.Rebuild(c.Context(), volumeConfig(args[0]))
+				cfg, err := node.VolumeConfig(args[0])
+				if err == nil {
+					err = volume.Rebuild(c.Context(), cfg)
+				}
+				if err == nil {
+					fmt.Fprintln(c.OutOrStdout(), "the index is made again; the device has no vote on listings until it has been refilled")
+				}
+				return err
 			},
 		})
 	return c
@@ -68,8 +69,12 @@ func newDevice() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			secret, err := s.placement()
+			if err != nil {
+				return err
+			}
 			for _, dir := range args {
-				uuid, err := node.FormatDevice(dir, s.Cluster)
+				uuid, err := node.FormatDevice(dir, s.Cluster, secret)
 				if err != nil {
 					return err
 				}

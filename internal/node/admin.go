@@ -44,7 +44,7 @@ func (r *Report) Err() error {
 	for _, n := range r.Nodes {
 		for _, d := range n.Devices {
 			if d.Problem != "" {
-				return errs.New("status", errs.Unavailable, "device %v of %s is out of service", d.Device, n.Name)
+				return errs.New("status", errs.Unavailable, "device %v of %s is %s: %s", d.Device, n.Name, d.State, d.Problem)
 			}
 		}
 	}

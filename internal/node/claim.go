@@ -4,12 +4,14 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"syscall"
 
 	"ringfort/internal/errs"
+	"ringfort/internal/keyhash"
 	"ringfort/ring"
 )
 
@@ -17,12 +19,68 @@ import (
 // new device and the first one read of an old one.
 const claimFile = "ringfort.json"
 
+// claimFormat is the version of the claim file. A file of another one still has the
+// field "format" and is JSON.
+const claimFormat = 1
+
 // claim is the content of the claim file.
 type claim struct {
-	Format  int       `json:"format"`  // 1
+	Format  int       `json:"format"`  // claimFormat
 	Cluster string    `json:"cluster"` // id of the cluster that the device belongs to
 	UUID    ring.UUID `json:"uuid"`
 	Mount   bool      `json:"mount"` // the directory was a mount point when it was claimed
+	// Placement tells the cluster's placement secret from another, see placementCheck.
+	Placement string `json:"placement_check"`
+	// Volume is the id of the device's volume, 32 hexadecimal digits, from when it was
+	// made; "" before. INVARIANT: it is there before the device first promises
+	// anything, so one that has it and no such volume has forgotten what it promised.
+	Volume string `json:"volume,omitempty"`
+}
+
+// placementCheck is what a claim says of a placement secret: 32 hexadecimal digits
+// that belong to no name and from which the secret cannot be found.
+func placementCheck(secret keyhash.Secret) string {
+	return secret.Of(keyhash.System, "placement check").String()
+}
+
+// parseClaim reads a claim file's content.
+func parseClaim(path string, b []byte) (*claim, error) {
+	const op = "node.readClaim"
+	var c claim
+	var head struct {
+		Format int `json:"format"`
+	}
+	if err := json.Unmarshal(b, &head); err != nil {
+		return nil, errs.New(op, errs.Corrupt, "%s is damaged: %v", path, err)
+	}
+	if head.Format > claimFormat {
+		return nil, errs.New(op, errs.NotImplemented, "%s has format %d: written by a newer program", path, head.Format)
+	}
+	err := json.Unmarshal(b, &c)
+	if err == nil && (c.Format != claimFormat || c.Cluster == "" || c.UUID == ring.UUID{} || !isID(c.Placement) || c.Volume != "" && !isID(c.Volume)) {
+		err = errors.New("a field is missing or cannot be")
+	}
+	if err != nil {
+		return nil, errs.New(op, errs.Corrupt, "%s is damaged: %v", path, err)
+	}
+	return &c, nil
+}
+
+// isID reports whether s is 32 hexadecimal digits as we write them.
+func isID(s string) bool {
+	b, err := hex.DecodeString(s)
+	return err == nil && len(b) == 16 && hex.EncodeToString(b) == s
+}
+
+// checkPlacement refuses a secret that the device's data was not placed by: every
+// name would be looked for where it is not.
+func (c *claim) checkPlacement(dir string, secret keyhash.Secret) error {
+	if want := placementCheck(secret); c.Placement != want {
+		return errs.New("node.Open", errs.Invalid,
+			"what is on %s was placed by another placement secret (its check is %s, that of the one given %s): start with the secret that the cluster was made with",
+			dir, c.Placement, want)
+	}
+	return nil
 }
 
 // readClaim returns the claim of a directory; nil if the directory is empty or
@@ -45,11 +103,7 @@ func readClaim(dir string) (*claim, error) {
 	if err != nil {
 		return nil, errs.Wrap(op, errs.Unavailable, err)
 	}
-	var c claim
-	if err := json.Unmarshal(b, &c); err != nil || c.Format != 1 {
-		return nil, errs.New(op, errs.Corrupt, "%s is not a claim of this version: %v", filepath.Join(dir, claimFile), err)
-	}
-	return &c, nil
+	return parseClaim(filepath.Join(dir, claimFile), b)
 }
 
 // writeClaim claims an empty directory, durably.
@@ -57,12 +111,22 @@ func writeClaim(dir string, c *claim) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return errs.Wrap("node.writeClaim", errs.Unavailable, err)
 	}
-	c.Format, c.Mount = 1, isMount(dir)
-	b, err := json.MarshalIndent(c, "", "  ")
+	c.Format, c.Mount = claimFormat, isMount(dir)
+	return c.save(dir)
+}
+
+// save writes the claim, durably.
+func (c *claim) save(dir string) error {
+	b, err := c.encode()
 	if err != nil {
 		return err
 	}
-	return writeFileSync(filepath.Join(dir, claimFile), append(b, '\n'), 0o600)
+	return errs.Wrap("node.writeClaim", errs.Unavailable, writeFileSync(filepath.Join(dir, claimFile), b, 0o600))
+}
+
+func (c *claim) encode() ([]byte, error) {
+	b, err := json.MarshalIndent(c, "", "  ")
+	return append(b, '\n'), err
 }
 
 // writeFileSync replaces a file so that it is whole before or after a crash.

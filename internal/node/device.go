@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"log/slog"
 	"path/filepath"
@@ -47,22 +48,89 @@ type services struct {
 	account   *account.Server
 	stop      context.CancelFunc
 	done      sync.WaitGroup
+
+	// lost are the services whose rows a rebuild of the index has emptied. Their
+	// registers are complete, since those never leave the log.
+	lost map[peer.Service]bool
+}
+
+// spaces are the key spaces of a device, by service.
+func spaces() map[peer.Service][]volume.Space {
+	return map[peer.Service][]volume.Space{
+		peer.Objects: objectserver.Spaces(), peer.Containers: container.Spaces(), peer.Accounts: account.Spaces(),
+	}
+}
+
+// VolumeConfig describes the volume of a device to those who look at it while no
+// node runs on it: the one that its claim names, which must be there.
+func VolumeConfig(dir string) (volume.Config, error) {
+	c, err := readClaim(dir)
+	if err == nil && c == nil {
+		err = errs.New("node.VolumeConfig", errs.Invalid, "%s is not a ringfort device", dir)
+	}
+	if err != nil {
+		return volume.Config{}, err
+	}
+	cfg := volume.Config{FS: vfs.Default()}
+	c.volume(dir, &cfg)
+	cfg.Existing = true
+	return cfg, nil
+}
+
+// volume fills in what a device's volume is.
+func (c *claim) volume(dir string, cfg *volume.Config) {
+	cfg.Dir = filepath.Join(dir, "volume")
+	cfg.Existing = c.Volume != ""
+	hex.Decode(cfg.ID[:], []byte(c.Volume)) // parseClaim has seen that it can be
+	cfg.Spaces = nil
+	for _, list := range spaces() {
+		cfg.Spaces = append(cfg.Spaces, list...)
+	}
+}
+
+// openVolume opens the device's volume: the one that the claim names, or a new one,
+// which the claim then names before anything is promised.
+func (d *device) openVolume(ctx context.Context, cfg volume.Config) (*volume.Volume, error) {
+	const op = "node.openDevice"
+	c, err := readClaim(d.dir)
+	if err == nil && (c == nil || c.UUID != d.uuid) {
+		err = errs.New(op, errs.Unavailable, "%s is not device %v", d.dir, d.uuid)
+	}
+	if err != nil {
+		return nil, err
+	}
+	c.volume(d.dir, &cfg)
+	vol, err := volume.Open(ctx, cfg)
+	if errs.Is(err, errs.NotFound) {
+		return nil, errs.New(op, errs.Unavailable,
+			"its volume is gone (%s): the device has lost what it promised, and has no vote until it has been refilled", cfg.Dir)
+	}
+	if err != nil || c.Volume != "" {
+		return vol, err
+	}
+	id, _, _ := vol.Identity()
+	c.Volume = hex.EncodeToString(id[:])
+	if err := c.save(d.dir); err != nil {
+		return nil, errors.Join(err, vol.Close())
+	}
+	return vol, nil
 }
 
 // open brings the device into service.
 func (d *device) open(ctx context.Context, cfg *Config, cache *pebble.Cache, log *slog.Logger) error {
 	vcfg := cfg.Volume
-	vcfg.Dir = filepath.Join(d.dir, "volume")
 	vcfg.FS = cfg.FS
 	vcfg.Cache = cache
-	vcfg.Spaces = append(append(objectserver.Spaces(), container.Spaces()...), account.Spaces()...)
 	vcfg.Logger = log
 	vcfg.OnFail = func(err error) { d.fail(err, log) }
-	vol, err := volume.Open(ctx, vcfg)
+	vol, err := d.openVolume(ctx, vcfg)
 	if err != nil {
 		return err
 	}
-	s := &services{volume: vol}
+	s := &services{volume: vol, lost: lostRows(vol)}
+	if len(s.lost) > 0 {
+		log.Error("a device has no vote on listings", "device", d.id, "dir", d.dir, "error", lostText)
+	}
 	if err := s.start(ctx, d, cfg, log); err != nil {
 		return errors.Join(err, vol.Close())
 	}
@@ -117,6 +185,30 @@ func (s *services) clear(ctx context.Context, d *device, log *slog.Logger) {
 			}
 		}
 	}
+}
+
+// lostText is what there is to say about lost rows.
+const lostText = "its listings were lost when its index was rebuilt: it has no vote on them until it has been refilled"
+
+// lostRows returns the services whose rows are lost. Of the object service nothing
+// that votes can be: what it has in spaces that are not Kept is work to be done.
+func lostRows(v *volume.Volume) map[peer.Service]bool {
+	lost := map[peer.Service]bool{}
+	for svc, list := range spaces() {
+		for _, s := range list {
+			if svc != peer.Objects && v.Lost(s.ID) {
+				lost[svc] = true
+			}
+		}
+	}
+	return lost
+}
+
+// inService reports whether the device works, be it without a vote on listings.
+func (d *device) inService() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.why == "" && d.running != nil
 }
 
 // fail takes the device out of service. The node goes on.
@@ -190,6 +282,9 @@ func (d *device) status() peer.DeviceStatus {
 	st := peer.DeviceStatus{Device: d.id, UUID: d.uuid, Path: d.dir, State: "in service", Problem: why}
 	if why != "" || s == nil {
 		st.State = "out of service"
+	}
+	if st.Problem == "" && s != nil && len(s.lost) > 0 {
+		st.State, st.Problem = "in service without listings", lostText
 	}
 	if u, err := vfs.Default().GetDiskUsage(d.dir); err == nil {
 		st.TotalBytes, st.FreeBytes = u.TotalBytes, u.AvailBytes

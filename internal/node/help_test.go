@@ -78,3 +78,5 @@ func names(t *testing.T, n *Node, container string) []string {
 		}
 	}
 }
+
+var listAll = &ops.Query{Limit: 1000}

@@ -158,6 +158,11 @@ func onRows[T any](l *Local, t peer.Target, svc peer.Service, fn func(rows) (T, 
 		return v, err
 	}
 	defer done()
+	if s.lost[svc] {
+		// As if it were absent: what is not there may have been acknowledged, and what
+		// were taken now would count towards a quorum of those who can show it.
+		return v, errs.New("node", errs.Unavailable, "device %v: %s", t.Device, lostText)
+	}
 	switch svc {
 	case peer.Containers:
 		return fn(s.container)

@@ -79,7 +79,7 @@ func (c *deviceCollector) Collect(ch chan<- prometheus.Metric) {
 		st := d.status()
 		id := strconv.FormatUint(uint64(d.id), 10)
 		up := 0.0
-		if st.Problem == "" {
+		if d.inService() {
 			up = 1
 		}
 		ch <- prometheus.MustNewConstMetric(deviceUp, prometheus.GaugeValue, up, id, d.dir)

@@ -187,8 +187,7 @@ func (n *Node) identify() (*identity, error) {
 		return nil, err
 	}
 	n.solo = s
-	id := &identity{cluster: s.state.Cluster, tokens: s.state.Tokens, root: s.state.Root}
-	copy(id.secret[:], s.state.Secret)
+	id := &identity{cluster: s.state.Cluster, secret: s.state.placement(), tokens: s.state.Tokens, root: s.state.Root}
 	if id.rings, err = s.state.rings(); err != nil {
 		return nil, err
 	}
@@ -237,6 +236,9 @@ func (n *Node) identifyMember() (*identity, error) {
 		if err != nil {
 			n.log.Error("a directory is out of service", "dir", dir, "error", err)
 			continue
+		}
+		if err := cl.checkPlacement(dir, c.Secret); err != nil {
+			return nil, err
 		}
 		d, ok := known[cl.UUID]
 		if !ok {
@@ -439,7 +441,7 @@ func (n *Node) watchMounts(ctx context.Context) {
 		case <-t.C:
 		}
 		for _, d := range n.local.order {
-			if s := d.status(); s.Problem != "" {
+			if !d.inService() {
 				continue
 			}
 			c, err := readClaim(d.dir)
@@ -478,8 +480,9 @@ func (n *Node) Devices() []peer.DeviceStatus {
 	return st.Devices
 }
 
-// FormatDevice claims an empty directory for a cluster of many nodes.
-func FormatDevice(dir, cluster string) (ring.UUID, error) {
+// FormatDevice claims an empty directory for a cluster of many nodes, whose names
+// are placed by secret.
+func FormatDevice(dir, cluster string, secret keyhash.Secret) (ring.UUID, error) {
 	c, err := readClaim(dir)
 	if err != nil {
 		return ring.UUID{}, err
@@ -487,7 +490,7 @@ func FormatDevice(dir, cluster string) (ring.UUID, error) {
 	if c != nil {
 		return c.UUID, errs.New("node.FormatDevice", errs.Exists, "%s is already device %v of cluster %s", dir, c.UUID, c.Cluster)
 	}
-	c = &claim{Cluster: cluster, UUID: newUUID()}
+	c = &claim{Cluster: cluster, UUID: newUUID(), Placement: placementCheck(secret)}
 	abs, err := filepath.Abs(dir)
 	if err != nil {
 		return ring.UUID{}, err

@@ -191,7 +191,7 @@ func TestForeignDirectories(t *testing.T) {
 // or in the way.
 func TestInterruptedSetUp(t *testing.T) {
 	dirs := tempDirs(t, 2)
-	if err := writeClaim(dirs[0], &claim{Cluster: "half", UUID: newUUID()}); err != nil {
+	if err := writeClaim(dirs[0], &claim{Cluster: "half", UUID: newUUID(), Placement: placementCheck(keyhash.NewSecret())}); err != nil {
 		t.Fatal(err)
 	}
 	open(t, testConfig(dirs...))

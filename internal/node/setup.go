@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"ringfort/internal/errs"
+	"ringfort/internal/keyhash"
 	"ringfort/internal/policy"
 	"ringfort/ring"
 	"ringfort/ring/builder"
@@ -59,6 +60,11 @@ func openSolo(dirs []string, spec string) (*solo, error) {
 	}
 	s := &solo{state: st, problems: make([]string, len(dirs))}
 	for i, dir := range dirs {
+		if c, err := readClaim(dir); err == nil && c != nil && c.Cluster == st.Cluster {
+			if err := c.checkPlacement(dir, st.placement()); err != nil {
+				return nil, err
+			}
+		}
 		if s.problems[i], err = st.check(i, dir, dirs); err != nil {
 			return nil, err
 		}
@@ -88,6 +94,12 @@ func cleanDirs(dirs []string) ([]string, error) {
 		return nil, errs.New("node.Open", errs.Invalid, "give at least one directory")
 	}
 	return out, nil
+}
+
+// placement returns the key of the placement hash.
+func (st *state) placement() (k keyhash.Secret) {
+	copy(k[:], st.Secret)
+	return k
 }
 
 func (st *state) paths() []string {
@@ -162,14 +174,14 @@ func setUp(dirs []string, spec string) (*solo, error) {
 			return nil, errs.New(op, errs.Corrupt, "%s is claimed as a device of cluster %s, but no directory has the node's state (%s)", dir, c.Cluster, stateFile)
 		}
 	}
-	secret := [32]byte{}
+	secret := keyhash.Secret{}
 	copy(secret[:], newKey(32))
 	st := &state{
 		Serial: 1, Cluster: newID(), Secret: secret[:], Tokens: []byte(newKey(32)), Policy: p.String(),
 		Root: rootKeys{AccessKey: newKey(20), Secret: newKey(40)}, Created: time.Now().UTC(),
 	}
 	for i, dir := range dirs {
-		c := &claim{Cluster: st.Cluster, UUID: newUUID()}
+		c := &claim{Cluster: st.Cluster, UUID: newUUID(), Placement: placementCheck(secret)}
 		if err := writeClaim(dir, c); err != nil {
 			return nil, err
 		}

@@ -1,20 +1,30 @@
 package node
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"time"
 
 	"go.etcd.io/bbolt"
+	berrors "go.etcd.io/bbolt/errors"
 
 	"ringfort/internal/errs"
 	"ringfort/ring"
 )
 
-// stateFile is the node's small state, a bbolt database. Every device has a copy:
-// the loss of any of them loses no more than that device.
+// stateFile is the node's small state, a bbolt database with the bucket "node".
+// Every device has a copy: the loss of any of them loses no more than that device.
+//
+//	state  of a node by itself: a state
+//	rings  of a node of many: by the name of a ring, "account", "container" or
+//	       "policy " and a policy's name, which ring the device's data was placed by
+//
+// Both values are JSON in the form of sealed.
 const stateFile = "node.db"
 
 var (
@@ -51,10 +61,16 @@ type rootKeys struct {
 }
 
 func openState(dir string) (*bbolt.DB, error) {
-	db, err := bbolt.Open(filepath.Join(dir, stateFile), 0o600, &bbolt.Options{Timeout: 2 * time.Second})
-	if err != nil {
-		return nil, errs.New("node.openState", errs.Unavailable,
-			"%s: %v (is another ringfort server running on it?)", filepath.Join(dir, stateFile), err)
+	const op = "node.openState"
+	path := filepath.Join(dir, stateFile)
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: 2 * time.Second})
+	switch {
+	case errors.Is(err, berrors.ErrTimeout):
+		return nil, errs.New(op, errs.Unavailable, "%s is in use: is another ringfort server running on it?", path)
+	case errors.Is(err, berrors.ErrInvalid), errors.Is(err, berrors.ErrChecksum), errors.Is(err, berrors.ErrVersionMismatch):
+		return nil, errs.New(op, errs.Corrupt, "%s is damaged: %v", path, err)
+	case err != nil:
+		return nil, errs.New(op, errs.Unavailable, "%s: %v", path, err)
 	}
 	return db, nil
 }
@@ -76,10 +92,10 @@ func readState(dir string) (*state, error) {
 			return nil
 		}
 		st = new(state)
-		return json.Unmarshal(b.Get(keyState), st)
+		return unseal("the state in "+db.Path(), b.Get(keyState), st)
 	})
 	if err != nil {
-		return nil, errs.Wrap("node.readState", errs.Corrupt, err)
+		return nil, err
 	}
 	return st, nil
 }
@@ -91,7 +107,7 @@ func writeState(dir string, st *state) error {
 		return err
 	}
 	defer db.Close()
-	b, err := json.Marshal(st)
+	b, err := seal(st)
 	if err != nil {
 		return err
 	}
@@ -104,13 +120,58 @@ func writeState(dir string, st *state) error {
 	})
 }
 
+// sealFormat is the version of the values in node.db.
+const sealFormat = 1
+
+// sealed is the form of a value in node.db: JSON with its own checksum, since bbolt
+// checks its own pages alone.
+type sealed struct {
+	Format int             `json:"format"` // sealFormat
+	SHA256 string          `json:"sha256"` // of the value's bytes, as hexadecimal digits
+	Value  json.RawMessage `json:"value"`
+}
+
+// seal returns the stored form of a value.
+func seal(value any) ([]byte, error) {
+	b, err := json.Marshal(value)
+	if err != nil {
+		return nil, err
+	}
+	sum := sha256.Sum256(b)
+	return json.Marshal(&sealed{Format: sealFormat, SHA256: hex.EncodeToString(sum[:]), Value: b})
+}
+
+// unseal reads what seal wrote. errs.Corrupt: it is damaged; errs.NotImplemented: it
+// is a newer program's.
+func unseal(what string, b []byte, value any) error {
+	const op = "node.readState"
+	var s sealed
+	if err := json.Unmarshal(b, &s); err != nil {
+		return errs.New(op, errs.Corrupt, "%s is damaged: %v", what, err)
+	}
+	if s.Format > sealFormat {
+		return errs.New(op, errs.NotImplemented, "%s has format %d: written by a newer program", what, s.Format)
+	}
+	if sum := sha256.Sum256(s.Value); s.Format != sealFormat || s.SHA256 != hex.EncodeToString(sum[:]) {
+		return errs.New(op, errs.Corrupt, "%s is damaged: its checksum does not match", what)
+	}
+	if err := json.Unmarshal(s.Value, value); err != nil {
+		return errs.New(op, errs.Corrupt, "%s is damaged: %v", what, err)
+	}
+	return nil
+}
+
 // newestState returns the newest of the copies on the devices; nil if none has
-// one. Copies that cannot be read are passed over as long as another can.
+// one. Copies that cannot be read are passed over as long as another can, but for
+// those of a newer program, which may say what this one does not know.
 func newestState(dirs []string) (*state, error) {
 	var newest *state
 	var failed error
 	for _, dir := range dirs {
 		st, err := readState(dir)
+		if errs.Is(err, errs.NotImplemented) {
+			return nil, err
+		}
 		if err != nil {
 			failed = err
 			continue
@@ -147,8 +208,8 @@ func sameRings(dir string, rings *Rings) error {
 		}
 		was := map[string]string{}
 		if b := bucket.Get(keyRings); b != nil {
-			if err := json.Unmarshal(b, &was); err != nil {
-				return errs.Wrap("node.Open", errs.Corrupt, err)
+			if err := unseal("the list of rings in "+db.Path(), b, &was); err != nil {
+				return err
 			}
 		}
 		for name, ring := range now {
@@ -159,7 +220,7 @@ func sameRings(dir string, rings *Rings) error {
 			}
 			was[name] = ring
 		}
-		b, err := json.Marshal(was)
+		b, err := seal(was)
 		if err != nil {
 			return err
 		}

@@ -9,7 +9,8 @@ import (
 	"ringfort/internal/vfs"
 )
 
-// SpaceID names a key space of a device, from 1 to 254. 0 is the volume's own.
+// SpaceID names a key space of a device, from 1 to 254. 0 is the volume's own. Which
+// number is whose is in docs/formats.md.
 type SpaceID byte
 
 // Space is one key space of a device.
