@@ -275,7 +275,8 @@ func (s *Service) ListParts(ctx context.Context, u *Upload, after, limit int) ([
 	return parts, more, nil
 }
 
-// ListUploads returns a page of unfinished uploads, by name and id.
+// ListUploads returns a page of unfinished uploads, by name and id. Its cost is that
+// of the page: names that are rolled up are passed over and not read.
 func (s *Service) ListUploads(ctx context.Context, c *catalog.Container, q *UploadQuery) (*UploadPage, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
 	defer cancel()
@@ -283,39 +284,27 @@ func (s *Service) ListUploads(ctx context.Context, c *catalog.Container, q *Uplo
 	if strings.IndexByte(q.Prefix, 0) >= 0 {
 		return page, nil // no name has one, but a row does
 	}
-	marker := ""
-	switch {
-	case q.NameMarker != "" && q.IDMarker != "":
-		marker = uploadRow(q.NameMarker, q.IDMarker)
-	case q.NameMarker != "":
-		marker = q.NameMarker + "\x00\xff" // behind all uploads of that name
-	}
+	marker := q.begin()
 	for {
-		rows, more, err := s.scan(ctx, c, catalog.Uploads, scanQuery{prefix: q.Prefix, marker: marker, limit: peer.MaxPage})
+		rows, more, err := s.scan(ctx, c, catalog.Uploads, scanQuery{prefix: q.Prefix, marker: marker, limit: q.Limit - len(page.Uploads) + 1})
 		if err != nil {
 			return nil, err
 		}
 		for _, row := range rows {
 			marker = row.Name
 			name, id, _ := strings.Cut(row.Name, "\x00")
-			if q.Delimiter != "" {
-				if i := strings.Index(name[len(q.Prefix):], q.Delimiter); i >= 0 {
-					common := name[:len(q.Prefix)+i+len(q.Delimiter)]
-					if q.NameMarker != "" && strings.HasPrefix(q.NameMarker, common) {
-						continue
-					}
-					if n := len(page.Uploads); n > 0 && page.Uploads[n-1].ID == "" && page.Uploads[n-1].Name == common {
-						continue
-					}
-					name, id = common, ""
+			u := Upload{Container: c, Name: q.common(name)}
+			if u.Name != "" {
+				marker = behind(u.Name)
+				if n := len(page.Uploads); n > 0 && page.Uploads[n-1].ID == "" && page.Uploads[n-1].Name == u.Name {
+					continue
 				}
 			}
-			if len(page.Uploads) == q.Limit {
+			if len(page.Uploads) >= q.Limit {
 				page.More = true
 				return page, nil
 			}
-			u := Upload{Container: c, Name: name}
-			if id != "" {
+			if u.Name == "" {
 				st, err := catalog.DecodeUpload(row.Value)
 				if err != nil {
 					return nil, err
@@ -329,6 +318,34 @@ func (s *Service) ListUploads(ctx context.Context, c *catalog.Container, q *Uplo
 		}
 	}
 }
+
+// begin returns the name of the row behind which the query begins.
+func (q *UploadQuery) begin() string {
+	common := q.common(q.NameMarker)
+	switch {
+	case q.NameMarker == "":
+		return ""
+	case common != "": // it was told of, with all under it
+		return behind(common)
+	case q.IDMarker != "":
+		return uploadRow(q.NameMarker, q.IDMarker)
+	}
+	return behind(q.NameMarker + "\x00")
+}
+
+// common returns the common prefix that a name is rolled up into, "" if it is not.
+func (q *UploadQuery) common(name string) string {
+	rest, ok := strings.CutPrefix(name, q.Prefix)
+	head, _, found := strings.Cut(rest, q.Delimiter)
+	if !ok || !found || q.Delimiter == "" {
+		return ""
+	}
+	return q.Prefix + head + q.Delimiter
+}
+
+// behind returns a marker behind all rows that begin with prefix: no name's UTF-8
+// and no id has that byte.
+func behind(prefix string) string { return prefix + "\xff" }
 
 // allParts lists every part of an upload.
 func (s *Service) allParts(ctx context.Context, u *Upload) (all []catalog.Part, err error) {

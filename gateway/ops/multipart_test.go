@@ -13,6 +13,7 @@ import (
 
 	"ringfort/internal/catalog"
 	"ringfort/internal/errs"
+	"ringfort/internal/peer"
 	"ringfort/internal/policy"
 	"ringfort/internal/register"
 )
@@ -669,4 +670,55 @@ func (s *Service) paged(t *testing.T, co *catalog.Container, count, step int) *H
 	}
 	o.Coding = st.coding
 	return &Handle{Object: o, s: s, key: k, record: &register.Record{Group: m.u.group()}}
+}
+
+// What is rolled up is not gone through: a page of common prefixes costs its length,
+// and so does the page behind one of them.
+func TestListUploadsSkipsWhatItRollsUp(t *testing.T) {
+	c := newCluster(t, policy.Replica(1), 1, fake)
+	s := c.gateway(nil)
+	co := s.mustContainer(t, "c")
+	for range 4 {
+		rows := make([]catalog.Row, peer.MaxPage)
+		for i := range rows {
+			id := s.clock.Now()
+			rows[i] = catalog.Row{Name: uploadRow(fmt.Sprintf("b/\U0010FFFF%d", i), id.String()), Ballot: id, TS: id}
+		}
+		if err := s.putTable(t.Context(), co, catalog.Uploads, rows); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"a", "b0", "c/1", "c/2"} {
+		s.mustUpload(t, co, name)
+	}
+	for _, x := range []struct {
+		q     UploadQuery
+		want  string
+		calls int64
+	}{
+		{UploadQuery{Delimiter: "/", Limit: 10}, "a b/ b0 c/", 3},
+		{UploadQuery{Delimiter: "/", Limit: 2}, "a b/ ...", 2},
+		{UploadQuery{Delimiter: "/", Limit: 10, NameMarker: "b/"}, "b0 c/", 2},
+		{UploadQuery{Delimiter: "/", Limit: 10, NameMarker: "b/x", IDMarker: "y"}, "b0 c/", 2},
+		{UploadQuery{Delimiter: "/", Limit: 10, NameMarker: "b"}, "b/ b0 c/", 3},
+		{UploadQuery{Delimiter: "/", Prefix: "c/", Limit: 1}, "c/1 ...", 1},
+	} {
+		var calls atomic.Int64
+		c.all(only(func(context.Context, call) error { calls.Add(1); return nil }, "ListRows"), nil)
+		p, err := s.ListUploads(t.Context(), co, &x.q)
+		c.all(nil, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, u := range p.Uploads {
+			got = append(got, u.Name)
+		}
+		if p.More {
+			got = append(got, "...")
+		}
+		if s := strings.Join(got, " "); s != x.want || calls.Load() > x.calls {
+			t.Errorf("%+v: %s in %d calls, want %s in %d", x.q, s, calls.Load(), x.want, x.calls)
+		}
+	}
 }
