@@ -21,11 +21,19 @@ func (s *Service) Account(ctx context.Context, name string) (*catalog.Account, e
 	return accountFrom(r, name)
 }
 
+// accountFrom decodes an account's register; without a record the account is empty.
 func accountFrom(r *register.Record, name string) (*catalog.Account, error) {
 	if r == nil || r.Tombstone {
 		return &catalog.Account{Name: name}, nil
 	}
-	return catalog.DecodeAccount(r.Value)
+	a, err := catalog.DecodeAccount(r.Value)
+	switch {
+	case err != nil:
+		return nil, err
+	case a.Name != name:
+		return nil, misplaced("account")
+	}
+	return a, nil
 }
 
 // UpdateAccount changes an account, making it if need be. change may be called

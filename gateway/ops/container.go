@@ -27,16 +27,65 @@ func noContainer(op, name string) error {
 	return errs.New(op, errs.NoBucket, "container %q does not exist", name)
 }
 
-// liveContainer decodes a container's register; nil if there is no live one.
-func liveContainer(r *register.Record) (*catalog.Container, error) {
+// misplaced is the error of a record that is not about the key it is stored under:
+// two names with one 128-bit hash, or a bug. Nobody is to act on it.
+func misplaced(what string) error {
+	return errs.New("ops", errs.Corrupt, "the record of another %s is stored under this key", what)
+}
+
+// containerNamed decodes a container's register, in whichever state it is; nil if
+// there never was one.
+func containerNamed(r *register.Record, account, name string) (*catalog.Container, error) {
 	if r == nil || r.Tombstone {
 		return nil, nil
 	}
 	c, err := catalog.DecodeContainer(r.Value)
-	if err != nil || c.State != catalog.Live {
+	switch {
+	case err != nil:
+		return nil, err
+	case c.Account != account || c.Name != name:
+		return nil, misplaced("container")
+	}
+	return c, nil
+}
+
+// containerOf is containerNamed for who knows the register's key alone.
+func (s *Service) containerOf(r *register.Record, h keyhash.Hash) (*catalog.Container, error) {
+	if r == nil || r.Tombstone {
+		return nil, nil
+	}
+	c, err := catalog.DecodeContainer(r.Value)
+	switch {
+	case err != nil:
+		return nil, err
+	case s.containerHash(c.Account, c.Name) != h:
+		return nil, misplaced("container")
+	}
+	return c, nil
+}
+
+// liveContainer decodes a container's register; nil if there is no live one.
+func liveContainer(r *register.Record, account, name string) (*catalog.Container, error) {
+	c, err := containerNamed(r, account, name)
+	if err != nil || c == nil || c.State != catalog.Live {
 		return nil, err
 	}
 	return c, nil
+}
+
+// bucketOwner decodes the directory's record of a name, nil if nobody holds it.
+func bucketOwner(r *register.Record, bucket string) (*catalog.BucketOwner, error) {
+	if r == nil || r.Tombstone {
+		return nil, nil
+	}
+	o, err := catalog.DecodeBucketOwner(r.Value)
+	switch {
+	case err != nil:
+		return nil, err
+	case o.Bucket != bucket:
+		return nil, misplaced("bucket name")
+	}
+	return o, nil
 }
 
 func containerRecord(c *catalog.Container) (*register.Record, error) {
@@ -68,7 +117,7 @@ func (s *Service) CreateContainer(ctx context.Context, want *catalog.Container) 
 	var have *catalog.Container // what is there already
 	var at *register.Record     // its record
 	out, err := s.proposer.Update(ctx, k.quorum, s.clock.Now(), func(cur *register.Record) (*register.Record, error) {
-		have, err = liveContainer(cur)
+		have, err = liveContainer(cur, c.Account, c.Name)
 		switch {
 		case err != nil:
 			return nil, err
@@ -114,7 +163,7 @@ func (s *Service) claimFor(ctx context.Context, k *key, c *catalog.Container) er
 	if being(r) {
 		return errs.New("ops.CreateContainer", errs.Conflict, "container %q is being deleted", c.Name)
 	}
-	have, err := liveContainer(r)
+	have, err := liveContainer(r, c.Account, c.Name)
 	if err != nil {
 		return err
 	}
@@ -140,17 +189,15 @@ func (s *Service) claimName(ctx context.Context, c *catalog.Container) error {
 	k := s.accountKey(s.secret.Of(keyhash.Global, c.Name))
 	mine := &catalog.BucketOwner{Bucket: c.Name, Account: c.Account, Incarnation: c.Incarnation}
 	_, err := s.proposer.Update(ctx, k.quorum, s.clock.Now(), func(cur *register.Record) (*register.Record, error) {
-		if cur != nil && !cur.Tombstone {
-			o, err := catalog.DecodeBucketOwner(cur.Value)
-			if err != nil {
-				return nil, err
-			}
-			if o.Account != c.Account {
-				return nil, errs.New("ops.CreateContainer", errs.Exists, "bucket name %q belongs to another account", c.Name)
-			}
-			if o.Incarnation == c.Incarnation {
-				return nil, errSame
-			}
+		o, err := bucketOwner(cur, c.Name)
+		switch {
+		case err != nil:
+			return nil, err
+		case o == nil:
+		case o.Account != c.Account:
+			return nil, errs.New("ops.CreateContainer", errs.Exists, "bucket name %q belongs to another account", c.Name)
+		case o.Incarnation == c.Incarnation:
+			return nil, errSame
 		}
 		value, err := mine.Encode()
 		return &register.Record{Value: value}, err
@@ -162,17 +209,19 @@ func (s *Service) claimName(ctx context.Context, c *catalog.Container) error {
 }
 
 // releaseName takes the name of a container that is gone out of the directory,
-// unless a later one has it.
+// unless a later one has it. The tombstone keeps the record, so that it goes on saying
+// which name it is about, and which account had it.
 func (s *Service) releaseName(ctx context.Context, c *catalog.Container) error {
 	k := s.accountKey(s.secret.Of(keyhash.Global, c.Name))
 	_, err := s.proposer.Update(ctx, k.quorum, s.clock.Now(), func(cur *register.Record) (*register.Record, error) {
-		if cur == nil || cur.Tombstone {
+		o, err := bucketOwner(cur, c.Name)
+		if err != nil {
+			return nil, err
+		}
+		if o == nil || o.Account != c.Account || o.Incarnation != c.Incarnation {
 			return nil, errSame
 		}
-		if o, err := catalog.DecodeBucketOwner(cur.Value); err != nil || o.Account != c.Account || o.Incarnation != c.Incarnation {
-			return nil, errSame
-		}
-		return &register.Record{Tombstone: true}, nil
+		return &register.Record{Tombstone: true, Value: cur.Value}, nil
 	})
 	if errors.Is(err, errSame) {
 		return nil
@@ -212,7 +261,7 @@ func (s *Service) Container(ctx context.Context, account, name string) (*catalog
 	if err != nil {
 		return nil, err
 	}
-	c, err := liveContainer(r)
+	c, err := liveContainer(r, account, name)
 	if err != nil {
 		return nil, err
 	}
@@ -251,7 +300,7 @@ func (s *Service) Fresh(ctx context.Context, account, name string) (*catalog.Con
 	if err != nil {
 		return nil, err
 	}
-	c, err := liveContainer(r)
+	c, err := liveContainer(r, account, name)
 	if err == nil && c == nil {
 		err = noContainer("ops.Fresh", name)
 	}
@@ -272,14 +321,11 @@ func (s *Service) Resolve(ctx context.Context, account, name string) (*catalog.C
 	if rerr != nil {
 		return nil, rerr
 	}
-	if r == nil || r.Tombstone {
-		return nil, err
-	}
-	o, derr := catalog.DecodeBucketOwner(r.Value)
-	if derr != nil {
+	o, derr := bucketOwner(r, name)
+	switch {
+	case derr != nil:
 		return nil, derr
-	}
-	if o.Account == account {
+	case o == nil || o.Account == account:
 		return nil, err
 	}
 	return s.Container(ctx, o.Account, name)
@@ -306,12 +352,11 @@ func (s *Service) changeContainer(ctx context.Context, account, name string, cha
 	k := s.containerKey(s.containerHash(account, name))
 	var next *catalog.Container
 	out, err := s.proposer.Update(ctx, k.quorum, s.clock.Now(), func(cur *register.Record) (*register.Record, error) {
-		next = nil
-		if cur != nil && !cur.Tombstone {
-			var err error
-			if next, err = catalog.DecodeContainer(cur.Value); err != nil {
-				return nil, err
-			}
+		var err error
+		if next, err = containerNamed(cur, account, name); err != nil {
+			return nil, err
+		}
+		if next != nil {
 			next.Meta = slices.Clone(next.Meta)
 		}
 		if err := change(next, cur); err != nil {

@@ -377,11 +377,11 @@ func (s *Service) putContainerRows(ctx context.Context, h keyhash.Hash, l peer.L
 		if r == nil {
 			return err
 		}
-		c, derr := catalog.DecodeContainer(r.Value)
+		c, derr := s.containerOf(r, h)
 		switch {
 		case derr != nil:
 			return derr
-		case r.Tombstone || c.Incarnation != l.Incarnation || c.State == catalog.Deleted:
+		case c == nil || c.Incarnation != l.Incarnation || c.State == catalog.Deleted:
 			return errs.New("ops.putRows", errs.NoBucket, "the container was deleted meanwhile")
 		case c.State == catalog.Deleting:
 			if werr := s.decided(ctx, h); werr != nil {

@@ -50,6 +50,9 @@ func (s *Service) deliverObject(ctx context.Context, policy uint32, h keyhash.Ha
 		if err != nil {
 			return err
 		}
+		if s.secret.Of(keyhash.Object, string(o.Incarnation[:]), o.Name) != h {
+			return misplaced("object") // its row would say so of a name that it is not about
+		}
 		c, err := s.incarnation(ctx, o.ContainerAccount, o.Container, o.Incarnation)
 		if err != nil {
 			return err
@@ -74,11 +77,11 @@ func (s *Service) deliverObject(ctx context.Context, policy uint32, h keyhash.Ha
 // empty.
 func (s *Service) incarnation(ctx context.Context, account, name string, inc catalog.Incarnation) (*catalog.Container, error) {
 	r, err := s.proposer.Read(ctx, s.containerKey(s.containerHash(account, name)).quorum, false)
-	if err != nil || r == nil || r.Tombstone {
+	if err != nil {
 		return nil, err
 	}
-	c, err := catalog.DecodeContainer(r.Value)
-	if err != nil || c.Incarnation != inc || c.State == catalog.Deleted {
+	c, err := containerNamed(r, account, name)
+	if err != nil || c == nil || c.Incarnation != inc || c.State == catalog.Deleted {
 		return nil, err
 	}
 	return c, nil
@@ -118,11 +121,11 @@ func (s *Service) keyAt(p Policy, h keyhash.Hash) (*key, error) {
 func (s *Service) deliverContainer(ctx context.Context, h keyhash.Hash) error {
 	k := s.containerKey(h)
 	r, err := s.proposer.Settle(ctx, k.quorum)
-	if err != nil || r == nil {
+	if err != nil {
 		return err
 	}
-	c, err := catalog.DecodeContainer(r.Value)
-	if err != nil {
+	c, err := s.containerOf(r, h)
+	if err != nil || c == nil {
 		return err
 	}
 	if c.State == catalog.Deleting {
