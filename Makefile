@@ -10,6 +10,7 @@
 
 GO       ?= go
 FUZZTIME ?= 10s
+E2E_PARALLEL ?= 3
 # How long each figure of "make bench" takes.
 BENCHTIME ?= 60s
 
@@ -42,11 +43,15 @@ test: unit e2e-short
 unit:
 	$(GO) test -race -timeout 15m $(UNIT)
 
+# Not out of the cache: it does not know that these tests build the program. A few
+# more at a time than two processors would get by default, as they wait for disks.
+E2E = $(GO) test -count=1 -parallel $(E2E_PARALLEL)
+
 e2e-short: deps
-	$(GO) test -timeout 20m ./e2e/...
+	$(E2E) -timeout 20m ./e2e/...
 
 e2e: deps
-	RINGFORT_E2E=long $(GO) test -count=1 -timeout 6h -v ./e2e/...
+	RINGFORT_E2E=long $(E2E) -timeout 6h -v ./e2e/...
 
 # One target after another: they share the machine's processors as it is.
 fuzz:

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -21,12 +22,12 @@ type aws struct {
 }
 
 // eachAWS runs test with every generation of the client that is installed, for the
-// newer ones send other checksums and payload signatures by default. Where the
-// client talks to is no matter for that: several directories and processes have
-// one generation only.
-func eachAWS(t *testing.T, test func(t *testing.T, a *aws)) {
+// newer ones send other checksums and payload signatures by default, and others over
+// TLS. How many directories and processes the server has is no matter for that: on
+// several, one generation is enough.
+func eachAWS(t *testing.T, setups []harness.Setup, test func(t *testing.T, a *aws)) {
+	t.Parallel()
 	programs := harness.FindAll(t, "/usr/bin/aws", "aws")
-	setups := append(harness.Setups(), harness.TLSSetups()...)
 	rig.Each(t, setups, func(t *testing.T, s *harness.System) {
 		for i, program := range programs {
 			if i > 0 && s.Setup.Nodes*s.Setup.Dirs > 1 {
@@ -36,6 +37,9 @@ func eachAWS(t *testing.T, test func(t *testing.T, a *aws)) {
 		}
 	})
 }
+
+// withTLS returns all set-ups.
+func withTLS() []harness.Setup { return append(harness.Setups(), harness.TLSSetups()...) }
 
 func newAWS(t *testing.T, s *harness.System, program string) *aws {
 	t.Helper()
@@ -55,7 +59,7 @@ s3 =
   multipart_threshold = 8MB
   multipart_chunksize = 8MB
 `))
-	t.Log(strings.TrimSpace(a.Run(program, "--version")))
+	t.Log(program)
 	return a
 }
 
@@ -80,7 +84,7 @@ func (a *aws) api(t *testing.T, args ...string) map[string]any {
 
 // TestAWSCopy sends a file in parts up, from bucket to bucket, and down.
 func TestAWSCopy(t *testing.T) {
-	eachAWS(t, func(t *testing.T, a *aws) {
+	eachAWS(t, withTLS(), func(t *testing.T, a *aws) {
 		big := harness.BigFile(t, a.Path("big"), bigBytes)
 		a.run("s3", "mb", "s3://aws-from")
 		a.run("s3", "mb", "s3://aws-to")
@@ -104,9 +108,10 @@ func TestAWSCopy(t *testing.T) {
 	})
 }
 
-// TestAWSSync sends a tree up and down, and changes to it.
+// TestAWSSync sends a tree up and down, and changes to it. Its requests are those
+// of TestAWSCopy, which takes TLS.
 func TestAWSSync(t *testing.T) {
-	eachAWS(t, func(t *testing.T, a *aws) {
+	eachAWS(t, harness.Setups(), func(t *testing.T, a *aws) {
 		local, back := a.Path("local"), a.Path("back")
 		changeable(t, harness.TreeFor(t), local)
 		a.run("s3", "mb", "s3://aws-sync")
@@ -128,9 +133,15 @@ func TestAWSSync(t *testing.T) {
 	})
 }
 
-// TestAWSAPI takes the calls that have commands of their own.
+// TestAWSAPI takes the calls that have commands of their own. They are some forty
+// starts of a client that takes most of a second of processor time for each, and the
+// SDKs make the same calls on every set-up: the short form leaves one set-up out.
 func TestAWSAPI(t *testing.T) {
-	eachAWS(t, func(t *testing.T, a *aws) {
+	setups := withTLS()
+	if !harness.Long() {
+		setups = slices.DeleteFunc(setups, func(s harness.Setup) bool { return s.Name == "4-directories" })
+	}
+	eachAWS(t, setups, func(t *testing.T, a *aws) {
 		const bucket = "aws-api"
 		a.api(t, "create-bucket", "--bucket", bucket)
 		a.api(t, "head-bucket", "--bucket", bucket)

@@ -189,6 +189,7 @@ func badPuts(body []byte) map[string]struct {
 // TestBadBodies: a body that is refused at its end, or ends too early, leaves no
 // object, no row, no count and no fragment.
 func TestBadBodies(t *testing.T) {
+	t.Parallel()
 	harness.NeedOwn(t)
 	rig.Each(t, harness.Setups(), func(t *testing.T, s *harness.System) {
 		x, client := newSender(t, s), core(t, s)

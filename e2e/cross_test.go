@@ -10,6 +10,7 @@ import (
 // TestCrossProtocolMetadata: what one protocol says of an object, and of a bucket,
 // the other one says too.
 func TestCrossProtocolMetadata(t *testing.T) {
+	t.Parallel()
 	rig.Each(t, harness.Setups(), func(t *testing.T, s *harness.System) {
 		box, s3 := s3cmd(t, s)
 		swiftBox, sw := swift(t, s)
@@ -52,6 +53,7 @@ func TestCrossProtocolMetadata(t *testing.T) {
 // TestCrossProtocolLargeObjects: what one protocol stored in parts or segments the
 // other one reads whole.
 func TestCrossProtocolLargeObjects(t *testing.T) {
+	t.Parallel()
 	rig.Each(t, harness.Setups(), func(t *testing.T, s *harness.System) {
 		box, s3 := s3cmd(t, s)
 		_, sw := swift(t, s)

@@ -8,6 +8,7 @@ import (
 
 // TestDuplicityS3 backs up to S3 in full and incrementally, verifies and restores.
 func TestDuplicityS3(t *testing.T) {
+	t.Parallel()
 	rig.Each(t, harness.Setups(), func(t *testing.T, s *harness.System) {
 		box, run := duplicity(t)
 		box.Setenv("AWS_ACCESS_KEY_ID", s.AccessKey)
@@ -24,6 +25,7 @@ func TestDuplicityS3(t *testing.T) {
 
 // TestDuplicitySwift does the same through Swift.
 func TestDuplicitySwift(t *testing.T) {
+	t.Parallel()
 	rig.Each(t, harness.Setups(), func(t *testing.T, s *harness.System) {
 		box, run := duplicity(t)
 		box.Setenv("SWIFT_AUTHURL", s.SwiftAuth(t))

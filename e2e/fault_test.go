@@ -25,6 +25,7 @@ import (
 // client must not notice, everything must read back and be listed, and again when
 // the process is back.
 func TestKillOneOfFour(t *testing.T) {
+	t.Parallel()
 	harness.NeedOwn(t)
 	s := rig.Start(t, harness.Setup{Name: "4-processes", Nodes: 4, Dirs: 1})
 	box, run := s3cmd(t, s)
@@ -56,11 +57,13 @@ func TestKillOneOfFour(t *testing.T) {
 // TestKillUnderLoad kills a single node again and again at random moments under
 // load.
 func TestKillUnderLoad(t *testing.T) {
+	t.Parallel()
 	for _, setup := range []harness.Setup{
 		{Name: "1-directory", Nodes: 1, Dirs: 1},
 		{Name: "4-directories", Nodes: 1, Dirs: 4},
 	} {
 		t.Run(setup.Name, func(t *testing.T) {
+			t.Parallel()
 			crash(t, setup, 4, func(s *harness.System) { s.Nodes[0].Kill(t) })
 		})
 	}
@@ -69,11 +72,13 @@ func TestKillUnderLoad(t *testing.T) {
 // TestPowerCut does the same and takes the power from the disks too, so that what
 // was not synced is lost.
 func TestPowerCut(t *testing.T) {
+	t.Parallel()
 	for _, setup := range []harness.Setup{
 		{Name: "1-disk", Nodes: 1, Dirs: 1, Disks: true},
 		{Name: "4-disks", Nodes: 1, Dirs: 4, Disks: true},
 	} {
 		t.Run(setup.Name, func(t *testing.T) {
+			t.Parallel()
 			crash(t, setup, 3, func(s *harness.System) { s.CutPower(t) })
 		})
 	}

@@ -3,7 +3,9 @@
 //
 // The short form runs with "make test"; RINGFORT_E2E=long ("make e2e") takes the
 // source tree of Go and a file of 2 GiB instead of small ones. Each client has a
-// file of its own. How processes and clients are run is in e2e/harness.
+// file of its own. How processes and clients are run is in e2e/harness. Tests are
+// parallel but for those that measure memory: those come first and have the machine
+// to themselves.
 package e2e
 
 import (
@@ -43,8 +45,10 @@ var todays = map[string]harness.Tool{
 // eachProgram runs test on every set-up with the client that is installed and, in
 // the long form, with today's release of it.
 func eachProgram(t *testing.T, name string, test func(t *testing.T, s *harness.System, program string)) {
+	t.Parallel()
 	run := func(find func(t testing.TB) string) func(t *testing.T) {
 		return func(t *testing.T) {
+			t.Parallel()
 			program := find(t)
 			rig.Each(t, harness.Setups(), func(t *testing.T, s *harness.System) { test(t, s, program) })
 		}

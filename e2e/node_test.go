@@ -10,10 +10,10 @@ import (
 // TestNode runs e2e/node/client.mjs: today's AWS SDK for JavaScript with what it
 // sends by default, over HTTP and over TLS.
 func TestNode(t *testing.T) {
+	t.Parallel()
 	node := harness.Find(t, "node", "nodejs")
 	dir := harness.NodeModules(t)
-	setups := append(harness.Setups(), harness.TLSSetups()...)
-	rig.Each(t, setups, func(t *testing.T, s *harness.System) {
+	rig.Each(t, withTLS(), func(t *testing.T, s *harness.System) {
 		box := harness.NewSandbox(t)
 		box.Setenv("AWS_ACCESS_KEY_ID", s.AccessKey)
 		box.Setenv("AWS_SECRET_ACCESS_KEY", s.SecretKey)

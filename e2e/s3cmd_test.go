@@ -31,6 +31,7 @@ stats = False
 
 // TestS3cmdSync sends a tree up and down, and changes to it.
 func TestS3cmdSync(t *testing.T) {
+	t.Parallel()
 	rig.Each(t, harness.Setups(), func(t *testing.T, s *harness.System) {
 		box, run := s3cmd(t, s)
 		tree, local, back := harness.TreeFor(t), box.Path("local"), box.Path("back")
@@ -60,6 +61,7 @@ func TestS3cmdSync(t *testing.T) {
 
 // TestS3cmdObjects takes s3cmd's other commands once each.
 func TestS3cmdObjects(t *testing.T) {
+	t.Parallel()
 	rig.Each(t, harness.Setups(), func(t *testing.T, s *harness.System) {
 		box, run := s3cmd(t, s)
 		const bucket = "s3://s3cmd-objects"

@@ -25,6 +25,7 @@ func swift(t *testing.T, s *harness.System) (*harness.Sandbox, func(args ...stri
 
 // TestSwiftTree uploads a tree and downloads it.
 func TestSwiftTree(t *testing.T) {
+	t.Parallel()
 	rig.Each(t, harness.Setups(), func(t *testing.T, s *harness.System) {
 		box, run := swift(t, s)
 		tree := harness.TreeFor(t)
@@ -59,11 +60,13 @@ func header(stat, name string) string {
 // TestSwiftSegments uploads a large file in segments, as a dynamic and as a static
 // large object, and downloads it.
 func TestSwiftSegments(t *testing.T) {
+	t.Parallel()
 	for _, kind := range []struct {
 		name    string
 		options []string
 	}{{"dynamic", nil}, {"static", []string{"--use-slo"}}} {
 		t.Run(kind.name, func(t *testing.T) {
+			t.Parallel()
 			rig.Each(t, harness.Setups(), func(t *testing.T, s *harness.System) {
 				box, run := swift(t, s)
 				big := harness.BigFile(t, box.Path("big"), bigBytes)
@@ -98,6 +101,7 @@ func segmentBytes() int64 {
 
 // TestSwiftMetadata posts, stats, copies and lists.
 func TestSwiftMetadata(t *testing.T) {
+	t.Parallel()
 	rig.Each(t, harness.Setups(), func(t *testing.T, s *harness.System) {
 		box, run := swift(t, s)
 		if info := run("info"); !strings.Contains(info, "swift") {

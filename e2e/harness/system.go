@@ -99,10 +99,14 @@ type Node struct {
 	other *foreign // started by "ringfort cluster start"
 }
 
-// Each runs test on every one of setups, as subtests.
+// Each runs test on every one of setups, as parallel subtests: client, server and
+// disk wait for one another often enough.
 func (h *Harness) Each(t *testing.T, setups []Setup, test func(t *testing.T, s *System)) {
 	for _, setup := range setups {
-		t.Run(setup.Name, func(t *testing.T) { test(t, h.Start(t, setup)) })
+		t.Run(setup.Name, func(t *testing.T) {
+			t.Parallel()
+			test(t, h.Start(t, setup))
+		})
 	}
 }
 
