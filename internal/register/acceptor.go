@@ -381,7 +381,9 @@ func (a *Acceptor) Notes(start keyhash.Hash, before int64, fn func(keyhash.Hash,
 			return err
 		}
 		var key keyhash.Hash
-		copy(key[:], it.Key())
+		if copy(key[:], it.Key()); len(it.Key()) != len(key) {
+			return errs.New("register.Notes", errs.Corrupt, "a note under the key %x", it.Key())
+		}
 		if n.Micros <= before && !fn(key, n) {
 			return nil
 		}
