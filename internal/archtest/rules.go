@@ -11,7 +11,7 @@ var services = []string{
 // encodings.
 var leaves = []string{
 	"internal/errs", "internal/timestamp", "internal/keyhash", "internal/wire",
-	"internal/blob", "internal/catalog", "internal/checksum", "internal/policy",
+	"internal/blob", "internal/catalog/...", "internal/checksum", "internal/policy",
 	"internal/workers",
 }
 
