@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
@@ -133,15 +132,9 @@ func TestAWSSync(t *testing.T) {
 	})
 }
 
-// TestAWSAPI takes the calls that have commands of their own. They are some forty
-// starts of a client that takes most of a second of processor time for each, and the
-// SDKs make the same calls on every set-up: the short form leaves one set-up out.
+// TestAWSAPI takes the calls that have commands of their own.
 func TestAWSAPI(t *testing.T) {
-	setups := withTLS()
-	if !harness.Long() {
-		setups = slices.DeleteFunc(setups, func(s harness.Setup) bool { return s.Name == "4-directories" })
-	}
-	eachAWS(t, setups, func(t *testing.T, a *aws) {
+	eachAWS(t, withTLS(), func(t *testing.T, a *aws) {
 		const bucket = "aws-api"
 		a.api(t, "create-bucket", "--bucket", bucket)
 		a.api(t, "head-bucket", "--bucket", bucket)
