@@ -8,13 +8,13 @@ import (
 	"github.com/cespare/xxhash/v2"
 
 	"ringfort/internal/catalog"
-	"ringfort/internal/erasure"
 	"ringfort/internal/errs"
 	"ringfort/internal/wire"
 )
 
-// maxFragmentIndex is the last that a blob of k+m fragments can have.
-const maxFragmentIndex = erasure.MaxFragments - 1
+// maxFragmentIndex is the last that a blob can have: a code over bytes makes 255
+// fragments at the most.
+const maxFragmentIndex = 254
 
 // fragmentHead begins both fragment requests.
 type fragmentHead struct {
