@@ -14,6 +14,7 @@ import (
 	berrors "go.etcd.io/bbolt/errors"
 
 	"ringfort/internal/errs"
+	"ringfort/internal/keyhash"
 	"ringfort/ring"
 )
 
@@ -96,6 +97,9 @@ func readState(dir string) (*state, error) {
 	})
 	if err != nil {
 		return nil, err
+	}
+	if st != nil && (len(st.Secret) != len(keyhash.Secret{}) || st.Cluster == "") {
+		return nil, errs.New("node.readState", errs.Corrupt, "the state in %s is damaged: a field is missing or cannot be", filepath.Join(dir, stateFile))
 	}
 	return st, nil
 }

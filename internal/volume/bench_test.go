@@ -22,8 +22,16 @@ import (
 var (
 	benchDir  = flag.String("volume.dir", "", "where benchmarks write, on the disk to be measured; default a temporary directory")
 	benchZero = flag.Bool("volume.zeros", true, "let benchmarks write zeros ahead")
-	benchKeys = flag.Int("volume.keys", 1_000_000, "how many keys BenchmarkMany puts and reads")
+	benchKeys = flag.Int("volume.keys", 0, "how many keys BenchmarkMany (default a million) and TestTenMillionKeys put and read")
 )
+
+// manyKeys returns -volume.keys, or a default.
+func manyKeys(n int) int {
+	if *benchKeys > 0 {
+		return *benchKeys
+	}
+	return n
+}
 
 // cpuTime returns the process' CPU time so far.
 func cpuTime() time.Duration {
@@ -321,7 +329,7 @@ func benchBulk(b *testing.B, size, writers int) {
 // BenchmarkMany puts -volume.keys random keys of 150 B with 64 writers, reads some
 // back, and reopens the volume as after a kill. Run it once: -benchtime 1x.
 func BenchmarkMany(b *testing.B) {
-	dir := benchPath(b)
+	dir, keys := benchPath(b), manyKeys(1_000_000)
 	for range b.N {
 		cfg := Config{Dir: filepath.Join(dir, "vol")}
 		v := benchVolume(b, cfg)
@@ -332,7 +340,7 @@ func BenchmarkMany(b *testing.B) {
 			return k[:]
 		}
 		head := make([]byte, 118)
-		took, p99 := drive(*benchKeys, 64, func(_, i int) {
+		took, p99 := drive(keys, 64, func(_, i int) {
 			batch := v.NewBatch(Meta)
 			batch.Put(kept, key(i), head, nil, Ref{})
 			if err := v.Commit(context.Background(), batch); err != nil {
@@ -341,17 +349,17 @@ func BenchmarkMany(b *testing.B) {
 		})
 		cpu = cpuTime() - cpu
 		s := v.Stats()
-		b.ReportMetric(float64(*benchKeys)/took.Seconds(), "commits/s")
-		b.ReportMetric(float64(cpu.Nanoseconds())/1e3/float64(*benchKeys), "cpu-µs/commit")
+		b.ReportMetric(float64(keys)/took.Seconds(), "commits/s")
+		b.ReportMetric(float64(cpu.Nanoseconds())/1e3/float64(keys), "cpu-µs/commit")
 		b.ReportMetric(float64(p99.Microseconds()), "p99-µs")
 		b.ReportMetric(float64(s.IndexFlushes), "flushes")
 		b.ReportMetric(s.WrittenPerStored(), "written/stored")
-		b.ReportMetric(float64(s.IndexSize)/float64(*benchKeys), "index-B/key")
+		b.ReportMetric(float64(s.IndexSize)/float64(keys), "index-B/key")
 
 		const reads = 200_000
 		t := time.Now()
 		for range reads {
-			if _, err := v.Get(kept, key(rand.IntN(*benchKeys))); err != nil {
+			if _, err := v.Get(kept, key(rand.IntN(keys))); err != nil {
 				b.Fatal(err)
 			}
 		}
@@ -371,7 +379,7 @@ func BenchmarkMany(b *testing.B) {
 		v2 := benchVolume(b, Config{Dir: copied})
 		b.ReportMetric(time.Since(t).Seconds(), "reopen-s")
 		for range 1000 {
-			if _, err := v2.Get(kept, key(rand.IntN(*benchKeys))); err != nil {
+			if _, err := v2.Get(kept, key(rand.IntN(keys))); err != nil {
 				b.Fatal(err)
 			}
 		}

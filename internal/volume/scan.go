@@ -3,6 +3,7 @@ package volume
 import (
 	"encoding/binary"
 	"io"
+	"math"
 
 	"ringfort/internal/errs"
 	"ringfort/internal/vfs"
@@ -34,6 +35,10 @@ func (v *Volume) openScanner(s *segment) (*frameScanner, error) {
 	if err != nil {
 		f.Close()
 		return nil, ioError("volume.scan", err)
+	}
+	if info.Size() > math.MaxUint32 {
+		f.Close()
+		return nil, errs.New("volume.scan", errs.Corrupt, "%s has %d bytes: offsets have 32 bits", s.path, info.Size())
 	}
 	return &frameScanner{f: f, id: s.id, lane: s.lane, key: v.frameKey(), size: info.Size()}, nil
 }
