@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -314,7 +315,13 @@ func TestDamagedState(t *testing.T) {
 		{"newer", func(b []byte) []byte { return []byte(strings.Replace(string(b), `"format":1`, `"format":2`, 1)) }, errs.NotImplemented, "newer program"},
 	} {
 		dirs := tempDirs(t, 2)
-		close1(t, open1(t, testConfig(dirs...)))
+		st := sampleState()
+		st.Secret = make([]byte, 32)
+		for _, dir := range dirs {
+			if err := errors.Join(os.MkdirAll(dir, 0o755), writeState(dir, st)); err != nil {
+				t.Fatal(err)
+			}
+		}
 		db, err := openState(dirs[0])
 		if err != nil {
 			t.Fatal(err)
@@ -340,6 +347,13 @@ func TestDamagedState(t *testing.T) {
 		}
 	}
 	dir := t.TempDir()
+	if err := writeState(dir, sampleState()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := readState(dir); !errs.Is(err, errs.Corrupt) {
+		t.Errorf("a secret of two bytes: %v", err)
+	}
+	dir = t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, stateFile), []byte(strings.Repeat("not a database", 1000)), 0o600); err != nil {
 		t.Fatal(err)
 	}
