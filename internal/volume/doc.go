@@ -45,7 +45,7 @@
 // On a crash or power cut at any moment: everything acknowledged by Commit is
 // there; every other batch is there whole or not at all; counters are exact. A
 // frame that cannot be read is told apart as a torn tail (never acknowledged: cut)
-// or as corruption (something later says it had been durable: reported as a
+// or as corruption (something later, in either lane, says it had been durable: reported as a
 // [Finding] that survives restarts, and reading goes on behind it).
 //
 // An I/O error on a write or sync fails the volume for good: Commit answers

@@ -472,6 +472,44 @@ func TestTornTail(t *testing.T) {
 	}
 }
 
+// The end of a lane that has rotted looks like a torn tail. If the other lane has
+// gone on since, it tells that there was more.
+func TestRotIsSeenFromTheOtherLane(t *testing.T) {
+	for _, witness := range []bool{false, true} {
+		v, fs, mem, cfg := faulty(t, nil)
+		mustPut(t, v, Meta, "first", "1", nil)
+		at := v.lanes[Meta].off
+		path := v.lanes[Meta].seg.path
+		mustPut(t, v, Meta, "rotten", "1", nil)
+		if witness {
+			mustPut(t, v, Bulk, "later", "1", nil)
+		}
+		fs.Cut()
+		v.Close()
+		mem = mem.Crash(nil)
+		flip(t, mem, path, at+headerSize+2)
+		cfg.FS = mem
+		v = open(t, cfg)
+		mustHave(t, v, "first", "1")
+		f := v.Findings()
+		if witness != (len(f) == 1) || witness && (f[0].Kind != RangeLost || f[0].Lane != Meta || f[0].FirstSeq == 0 || f[0].LastSeq != f[0].FirstSeq) {
+			t.Errorf("with another lane's frame %v: %v", witness, f)
+		}
+		mustPut(t, v, Meta, "rotten", "2", nil)
+		if err := v.Close(); err != nil {
+			t.Fatal(err)
+		}
+		v = open(t, cfg)
+		mustHave(t, v, "rotten", "2")
+		if got := v.Findings(); len(got) != len(f) {
+			t.Errorf("the findings are now %v", got)
+		}
+		if err := v.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // Without its index a volume does not open as an empty one; Rebuild brings back
 // what is kept.
 func TestLostIndex(t *testing.T) {

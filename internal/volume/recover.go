@@ -109,7 +109,29 @@ func replayAll(ctx context.Context, rs [lanes]*replay) error {
 		}
 		head[l], more[l] = next[l]()
 	}
-	return errors.Join(rs[Meta].err, rs[Bulk].err)
+	if err := errors.Join(rs[Meta].err, rs[Bulk].err); err != nil {
+		return err
+	}
+	for l, r := range rs {
+		if err := r.missed(rs[1-l].saw); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// missed reports what the other lane has seen applied of this one, and so durable,
+// and is not there any more: its end was taken for a torn tail. The numbers of those
+// frames are not used again.
+func (r *replay) missed(seen uint64) error {
+	if seen <= r.l.seq {
+		return nil
+	}
+	err := r.lost(Finding{Kind: RangeLost, Segment: r.l.prev, From: r.l.prevEnd, FirstSeq: r.l.seq + 1, LastSeq: seen, What: "the other lane saw frames that are not there"})
+	r.l.seq = seen
+	r.l.durable.Store(seen)
+	r.l.applied.Store(seen)
+	return err
 }
 
 // readClean returns the generation that was last closed in order, 0 if none was,
@@ -183,6 +205,7 @@ type replay struct {
 	expect   uint64 // seq of the next frame
 	resynced bool   // frames were lost: the next may have any higher seq
 	touched  map[*segment]struct{}
+	saw      uint64 // the last frame of the other lane that one of these came after
 	yield    func(frameHeader) bool
 	err      error
 }
@@ -495,6 +518,7 @@ func (r *replay) apply(s *segment, h *frameHeader, ops []logOp, off int64) error
 	s.end.Store(off + h.size())
 	r.pos = position{segment: s.id, offset: uint32(off + h.size()), seq: h.seq}
 	r.expect = h.seq + 1
+	r.saw = max(r.saw, h.other)
 	if err := v.applyIndex(pb, r.touched, s, r.l.id, r.pos); err != nil {
 		return ioError("volume.Open", err)
 	}
