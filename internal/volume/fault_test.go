@@ -134,6 +134,57 @@ func TestIndexErrorFailsTheVolume(t *testing.T) {
 	}
 }
 
+// Pebble takes a manifest that cannot be written for the end of the process. With
+// compactions under way the volume fails alone, and what it had acknowledged is found
+// by the next opening.
+func TestManifestErrorFailsTheVolume(t *testing.T) {
+	for _, kind := range []faultfs.Kind{faultfs.Create, faultfs.Write, faultfs.Sync} {
+		for _, cause := range []error{faultfs.EIO, faultfs.ENOSPC} {
+			if kind == faultfs.Create && cause == faultfs.ENOSPC {
+				continue // a table that finds no room waits for some
+			}
+			t.Run(fmt.Sprint(kind, " ", cause), func(t *testing.T) {
+				failed := make(chan error, 1)
+				v, fs, mem, cfg := faulty(t, func(c *Config) {
+					c.OnFail = func(err error) { failed <- err }
+					c.MemTableBytes = 64 << 10
+				})
+				acked := 0
+				fill := func(n int) (err error) {
+					for ; n > 0 && err == nil; n-- {
+						if err = put(v, Meta, fmt.Sprintf("k%05d", acked*7919%100000), "head", nil); err == nil {
+							acked++
+						}
+					}
+					return err
+				}
+				if err := fill(3000); err != nil { // so that there are tables to compact
+					t.Fatal(err)
+				}
+				part := "/MANIFEST-"
+				if kind == faultfs.Create {
+					part = "/index/" // a new manifest, its marker, or a table
+				}
+				fs.Fail(cause, faultfs.IsKind(part, kind))
+				err := fill(50000)
+				wantKind(t, err, errs.Unavailable)
+				if err := <-failed; !errors.Is(err, cause) {
+					t.Fatal(err)
+				}
+				v.Close()
+				cfg.FS = mem.Crash(nil)
+				v = open(t, cfg)
+				for i := range acked {
+					mustHave(t, v, fmt.Sprintf("k%05d", i*7919%100000), "head")
+				}
+				if err := v.Close(); err != nil {
+					t.Fatal(err)
+				}
+			})
+		}
+	}
+}
+
 // A sync that hangs holds up nobody longer than their context, and the other lane
 // and readers not at all.
 func TestHungSync(t *testing.T) {

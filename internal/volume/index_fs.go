@@ -3,6 +3,7 @@ package volume
 import (
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	pvfs "github.com/cockroachdb/pebble/v2/vfs"
@@ -18,7 +19,10 @@ import (
 // a failed flush again at once and for ever; what it could not flush stays in
 // memory and can be read. While it is being opened or closed they are swallowed
 // instead, because pebble waits for such a flush to succeed. Directory syncs are
-// never seen to fail: pebble would panic, on a goroutine of its own.
+// never seen to fail: pebble would panic, on a goroutine of its own. Nor are changes
+// of the manifest: pebble takes them for the end of the process, and goes on, if it
+// is not, with a list of tables that it has half changed. What it then believes to
+// be in the manifest, the next opening replays from the log.
 type indexFS struct {
 	vfs.FS
 	v *Volume
@@ -46,8 +50,12 @@ func (f indexFS) dead() (err error, swallow bool) {
 }
 
 // create runs what makes or opens a file for writing.
-func (f indexFS) create(run func() (vfs.File, error)) (vfs.File, error) {
+func (f indexFS) create(name string, run func() (vfs.File, error)) (vfs.File, error) {
+	manifest := f.isManifest(name)
 	err, swallow := f.dead()
+	if err != nil && manifest {
+		err, swallow = nil, true
+	}
 	if err != nil {
 		select {
 		case <-time.After(refusalDelay):
@@ -61,13 +69,29 @@ func (f indexFS) create(run func() (vfs.File, error)) (vfs.File, error) {
 	if !swallow {
 		file, err := run()
 		if f.check(err) == nil {
-			return &indexFile{File: file, fs: f}, nil
+			return &indexFile{File: file, fs: f, never: manifest}, nil
 		}
-		if _, swallow = f.dead(); !swallow {
+		if _, swallow = f.dead(); !swallow && !f.hide(manifest, err) {
 			return nil, err
 		}
 	}
-	return &indexFile{File: &hole{}, fs: f}, nil
+	return &indexFile{File: &hole{}, fs: f, never: manifest}, nil
+}
+
+// isManifest reports whether a file is a manifest, or says which one counts.
+func (f indexFS) isManifest(name string) bool {
+	base := f.PathBase(name)
+	return strings.HasPrefix(base, "MANIFEST-") || strings.HasPrefix(base, "marker.manifest.")
+}
+
+// hide reports whether err is to be kept from pebble, because never says that it
+// must not see one there. The volume hears of it, of a full disk too.
+func (f indexFS) hide(never bool, err error) bool {
+	if !never || err == nil {
+		return false
+	}
+	f.v.fail(err)
+	return true
 }
 
 // change runs a change.
@@ -94,17 +118,17 @@ func (f indexFS) check(err error) error {
 
 // Create implements vfs.FS.
 func (f indexFS) Create(name string, c pvfs.DiskWriteCategory) (vfs.File, error) {
-	return f.create(func() (vfs.File, error) { return f.FS.Create(name, c) })
+	return f.create(name, func() (vfs.File, error) { return f.FS.Create(name, c) })
 }
 
 // OpenReadWrite implements vfs.FS.
 func (f indexFS) OpenReadWrite(name string, c pvfs.DiskWriteCategory, o ...pvfs.OpenOption) (vfs.File, error) {
-	return f.create(func() (vfs.File, error) { return f.FS.OpenReadWrite(name, c, o...) })
+	return f.create(name, func() (vfs.File, error) { return f.FS.OpenReadWrite(name, c, o...) })
 }
 
 // ReuseForWrite implements vfs.FS.
 func (f indexFS) ReuseForWrite(oldname, newname string, c pvfs.DiskWriteCategory) (vfs.File, error) {
-	return f.create(func() (vfs.File, error) { return f.FS.ReuseForWrite(oldname, newname, c) })
+	return f.create(newname, func() (vfs.File, error) { return f.FS.ReuseForWrite(oldname, newname, c) })
 }
 
 // OpenDir implements vfs.FS.
@@ -113,7 +137,7 @@ func (f indexFS) OpenDir(name string) (vfs.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &indexFile{File: file, fs: f, dir: true}, nil
+	return &indexFile{File: file, fs: f, never: true}, nil
 }
 
 // Link implements vfs.FS.
@@ -155,8 +179,8 @@ func (f indexFS) Unwrap() vfs.FS { return f.FS }
 // indexFile is a file or directory of an indexFS.
 type indexFile struct {
 	vfs.File
-	fs  indexFS
-	dir bool
+	fs    indexFS
+	never bool // a directory or manifest, whose changes are never seen to fail
 }
 
 func (f *indexFile) Write(p []byte) (n int, err error) {
@@ -165,8 +189,8 @@ func (f *indexFile) Write(p []byte) (n int, err error) {
 		n, err = f.File.Write(p)
 		return err
 	})
-	if err == nil {
-		n = len(p)
+	if err == nil || f.fs.hide(f.never, err) {
+		return len(p), nil
 	}
 	return n, err
 }
@@ -176,16 +200,15 @@ func (f *indexFile) WriteAt(p []byte, off int64) (n int, err error) {
 		n, err = f.File.WriteAt(p, off)
 		return err
 	})
-	if err == nil {
-		n = len(p)
+	if err == nil || f.fs.hide(f.never, err) {
+		return len(p), nil
 	}
 	return n, err
 }
 
 func (f *indexFile) sync(run func() error) error {
 	err := f.fs.change(run)
-	if f.dir && err != nil {
-		f.fs.v.fail(err)
+	if f.fs.hide(f.never, err) {
 		return nil
 	}
 	return err
