@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"ringfort/internal/errs"
+	"ringfort/internal/workers"
 )
 
 // ServerConfig says how a Server behaves. A zero field takes its default, the
@@ -98,7 +99,7 @@ type Server struct {
 	states  DeviceStates // nil: the node's devices do not tell theirs
 	cfg     ServerConfig
 	pools   buffers
-	workers *workers
+	workers *workers.Pool
 	calls   *limiter
 	streams *limiter
 
@@ -118,7 +119,7 @@ func NewServer(node Node, cfg ServerConfig) *Server {
 	states, _ := node.(DeviceStates)
 	return &Server{
 		node: node, states: states, cfg: cfg,
-		workers:  newWorkers(cfg.MaxCalls, min(cfg.MaxCalls, 64)),
+		workers:  workers.New(cfg.MaxCalls, min(cfg.MaxCalls, 64)),
 		calls:    newLimiter(cfg.MaxCalls, cfg.MaxDeviceCalls),
 		streams:  newLimiter(cfg.MaxStreams, cfg.MaxDeviceStreams),
 		conns:    make(map[*serverConn]struct{}),
@@ -173,7 +174,8 @@ func (s *Server) Close() error {
 	s.mu.Unlock()
 	s.serving.Wait()
 	if !again {
-		s.workers.close()
+		s.workers.Stop()
+		s.workers.Wait()
 	}
 	return nil
 }

@@ -91,7 +91,7 @@ func (c *serverConn) start(h frameHeader, b *buffer) error {
 		return err
 	}
 	c.calls.Add(1)
-	if !c.server.workers.run(r) {
+	if !c.server.workers.Try(r.serve) {
 		r.end(true)
 		c.calls.Done()
 		c.refuse(h, errs.New("peer", errs.Busy, "%d calls under way", c.server.cfg.MaxCalls))
