@@ -227,7 +227,7 @@ func decodeEntry(name fragfile.Name, b []byte) (f Fragment, err error) {
 }
 
 // OpenFragment returns n bytes of a fragment from off, verified.
-func (s *Server) OpenFragment(ctx context.Context, f peer.FragmentName, off, n int64) (io.ReadCloser, error) {
+func (s *Server) OpenFragment(ctx context.Context, f peer.FragmentName, off, n int64) (peer.FragmentReader, error) {
 	const op = "objectserver.OpenFragment"
 	name, err := nameOf(f)
 	if err != nil {
@@ -296,6 +296,9 @@ func (f *fragmentReader) Read(p []byte) (int, error) {
 	}
 	return n, err
 }
+
+// Left returns how many bytes are still to be read.
+func (f *fragmentReader) Left() int64 { return f.end - f.off }
 
 func (f *fragmentReader) Close() error { return f.r.Close() }
 

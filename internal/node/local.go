@@ -225,13 +225,13 @@ func (w *countedWriter) Abort() {
 }
 
 type countedReader struct {
-	io.ReadCloser
+	peer.FragmentReader
 	done func()
 }
 
 func (r *countedReader) Close() error {
 	defer r.done()
-	return r.ReadCloser.Close()
+	return r.FragmentReader.Close()
 }
 
 // OpenFragment implements peer.Fragments.
@@ -245,7 +245,7 @@ func (l *Local) OpenFragment(ctx context.Context, t peer.Target, f peer.Fragment
 		done()
 		return nil, err
 	}
-	return &countedReader{ReadCloser: r, done: sync.OnceFunc(done)}, nil
+	return &countedReader{FragmentReader: r, done: sync.OnceFunc(done)}, nil
 }
 
 // DropBlobs implements peer.Fragments.

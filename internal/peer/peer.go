@@ -179,6 +179,13 @@ type FragmentWriter interface {
 	Abort()
 }
 
+// FragmentReader gives one fragment's bytes.
+type FragmentReader interface {
+	io.ReadCloser
+	// Left returns how many bytes are still to be read, if all goes well.
+	Left() int64
+}
+
 // Fragments are the calls on fragments of large objects.
 type Fragments interface {
 	// CreateFragment begins a fragment, which keeps the target's policy. It counts only after Commit. When ctx ends

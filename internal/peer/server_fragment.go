@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"strconv"
 	"time"
 
 	"ringfort/internal/errs"
@@ -47,6 +48,8 @@ type fragmentRequest struct {
 	rc     *http.ResponseController
 	proof  func(status int) string
 	began  bool // the status has been sent
+	fixed  bool // the answer's length is known, and left of it is not sent
+	left   int64
 	last   bool // the connection ends with this request
 }
 
@@ -222,8 +225,25 @@ func (f *fragmentRequest) get(p []byte) {
 		return
 	}
 	defer fr.Close()
+	n := m.n
+	if r, ok := fr.(FragmentReader); ok {
+		// With the length of the answer known it is not chunked, and a block costs
+		// one system call of each side and not two.
+		n = min(n, r.Left())
+		if f.left, f.fixed = streamLen(n); f.fixed {
+			f.w.Header().Set("Content-Length", strconv.FormatInt(f.left, 10))
+		}
+	}
 	f.status(http.StatusOK)
-	f.send(fr, m.n)
+	f.send(fr, n)
+}
+
+// streamLen returns the length of n bytes sent as blocks, and whether an error fits in
+// the place of each block, the last one too.
+func streamLen(n int64) (total int64, room bool) {
+	blocks := max(1, (n+blockSize-1)/blockSize)
+	last := n - (blocks-1)*blockSize
+	return n + blocks*blockHeaderSize, last >= maxErrorText+16
 }
 
 // send writes what fr gives, n bytes at the most, as blocks.
@@ -253,14 +273,15 @@ func (f *fragmentRequest) send(fr io.Reader, n int64) {
 
 // sendError sends the bytes that were read before a failure, and the failure.
 func (f *fragmentRequest) sendError(frame []byte, offset int64, got int, cause error) {
-	if got > 0 {
+	text := appendError(nil, cause)
+	if got > 0 && (!f.fixed || f.left >= int64(2*blockHeaderSize+got+len(text))) {
 		sealBlock(frame, offset, blockData, frame[blockHeaderSize:blockHeaderSize+got])
 		if !f.sendBlock(frame[:blockHeaderSize+got]) {
 			return
 		}
 		offset += int64(got)
 	}
-	frame = appendError(frame[:blockHeaderSize], cause)
+	frame = append(frame[:blockHeaderSize], text...)
 	sealBlock(frame, offset, blockError, frame[blockHeaderSize:])
 	f.sendBlock(frame)
 }
@@ -269,5 +290,6 @@ func (f *fragmentRequest) sendError(frame []byte, offset int64, got int, cause e
 func (f *fragmentRequest) sendBlock(b []byte) bool {
 	f.rc.SetWriteDeadline(time.Now().Add(f.server.cfg.StallTimeout))
 	_, err := f.w.Write(b)
+	f.left -= int64(len(b))
 	return err == nil
 }
