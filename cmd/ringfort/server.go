@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"runtime/debug"
 	"strings"
 	"syscall"
@@ -100,6 +101,12 @@ func runServer(c *cobra.Command, f *serverFlags, dirs []string) error {
 		// garbage on top of them, and not as much again, costs little processor
 		// time and saves a third of the memory.
 		debug.SetGCPercent(35)
+	}
+	if os.Getenv("GOMAXPROCS") == "" {
+		// What returns from a sync of the disk has to wait for a turn among all that
+		// computes. A few turns more than processors let the kernel decide: on two
+		// processors a tenth to a quarter more PUTs a second.
+		runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + 4)
 	}
 	cfg.CacheBytes = f.cacheMiB << 20
 	ctx, stop := signal.NotifyContext(c.Context(), os.Interrupt, syscall.SIGTERM)

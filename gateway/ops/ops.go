@@ -104,7 +104,7 @@ type Config struct {
 	// erasure.DefaultBlockSize.
 	BlockSize int
 	// MemoryBytes bounds the stripes in flight of all requests together, half of it
-	// for what is written and half for what is read. Default 48 MiB. Beyond it
+	// for what is written and half for what is read. Default 32 MiB. Beyond it
 	// uploads wait, and downloads go on in small steps.
 	MemoryBytes int64
 	// HedgeAfter is how long a read waits for a device before it asks another

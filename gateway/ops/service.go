@@ -39,7 +39,7 @@ type Service struct {
 func New(cfg Config) *Service {
 	cfg.InlineMax = cmp.Or(cfg.InlineMax, 64<<10)
 	cfg.BlockSize = cmp.Or(cfg.BlockSize, erasure.DefaultBlockSize)
-	cfg.MemoryBytes = cmp.Or(cfg.MemoryBytes, 48<<20)
+	cfg.MemoryBytes = cmp.Or(cfg.MemoryBytes, 32<<20)
 	cfg.HedgeAfter = cmp.Or(cfg.HedgeAfter, 100*time.Millisecond)
 	cfg.Timeout = cmp.Or(cfg.Timeout, 20*time.Second)
 	if cfg.Log == nil {

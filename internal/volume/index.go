@@ -260,11 +260,13 @@ func (v *Volume) openIndex(dir string, mustExist bool) error {
 		Logger:                      indexLogger{v},
 		MemTableSize:                uint64(v.cfg.MemTableBytes),
 		MemTableStopWritesThreshold: 4,
-		L0CompactionThreshold:       4,
-		L0StopWritesThreshold:       24,
-		LBaseMaxBytes:               64 << 20,
-		MaxOpenFiles:                256,
-		Merger:                      counterMerger(),
+		// As much as eight flushes is compacted at a time into a level of about that
+		// size: compacting smaller lots rewrites the level more often.
+		L0CompactionThreshold: 8,
+		L0StopWritesThreshold: 24,
+		LBaseMaxBytes:         16 << 20,
+		MaxOpenFiles:          256,
+		Merger:                counterMerger(),
 		EventListener: &pebble.EventListener{
 			BackgroundError: func(err error) { v.indexError(err) },
 			DataCorruption: func(i pebble.DataCorruptionInfo) {
