@@ -97,10 +97,10 @@ func runServer(c *cobra.Command, f *serverFlags, dirs []string) error {
 		return errors.New("give at least one directory, as in: ringfort server ./data")
 	}
 	if os.Getenv("GOGC") == "" {
-		// Most of what lives is buffers and caches of fixed size: a third as much
+		// Most of what lives is buffers and caches of fixed size: a quarter as much
 		// garbage on top of them, and not as much again, costs little processor
 		// time and saves a third of the memory.
-		debug.SetGCPercent(35)
+		debug.SetGCPercent(25)
 	}
 	if os.Getenv("GOMAXPROCS") == "" {
 		// What returns from a sync of the disk has to wait for a turn among all that
