@@ -24,7 +24,7 @@ import (
 
 // maxDeviceCalls bounds the calls that one device works on at a time, so that a
 // device that hangs takes the node's memory for so many and no more.
-const maxDeviceCalls = 1024
+const maxDeviceCalls = 4096
 
 // device is one disk and the services on it. A device that cannot be opened, or
 // fails, stays in the list, out of service.

@@ -13,6 +13,7 @@ import (
 
 	"ringfort/internal/erasure"
 	"ringfort/internal/errs"
+	"ringfort/internal/timestamp"
 )
 
 func testRand(t testing.TB) *rand.Rand {
@@ -238,6 +239,15 @@ func TestEveryBitPacked(t *testing.T) {
 		if _, err := OpenPacked(bytes.NewReader(b[:n]), int64(len(b)), h.Name); !errs.Is(err, errs.Corrupt) {
 			t.Fatalf("ends at %d of %d: %v", n, len(b), err)
 		}
+	}
+}
+
+// A blob's id that none can have is not read as another one.
+func TestImpossibleBlob(t *testing.T) {
+	h := newHeader(rand.New(rand.NewPCG(1, 2)), 2, 1, 600)
+	h.Blob.Group.Micros = timestamp.MaxMicros + 1
+	if got, _, _, err := decodeHeader(h.appendTo(nil, packed, pageSize)); !errs.Is(err, errs.Corrupt) {
+		t.Errorf("%v, %v", got.Name, err)
 	}
 }
 

@@ -160,7 +160,8 @@ func decodeHeader(b []byte) (h Header, f form, checkSize int64, err error) {
 	}
 	f = form(b[6])
 	copy(h.Owner[:], b[8:])
-	h.Blob, _ = blob.Decode(b[24:])
+	var named bool
+	h.Blob, named = blob.Decode(b[24:])
 	h.Index = erasure.Index(b[60])
 	h.K, h.M = b[61], b[62]
 	h.BlockSize = binary.BigEndian.Uint32(b[64:])
@@ -170,6 +171,8 @@ func decodeHeader(b []byte) (h Header, f form, checkSize int64, err error) {
 	switch {
 	case f != paged && f != packed:
 		return fail("unknown form")
+	case !named:
+		return fail("no blob's id")
 	case b[7] != 0 || b[63] != 0 || binary.BigEndian.Uint32(b[76:]) != 0:
 		return fail("reserved bytes are not zero")
 	case checkSize < pageSize || checkSize > maxCheckSize || checkSize%pageSize != 0:

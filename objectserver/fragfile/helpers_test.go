@@ -19,7 +19,7 @@ func newHeader(rng *rand.Rand, k, m uint8, size int64) Header {
 		h.Owner[i] = byte(rng.Uint32())
 	}
 	h.Blob = blob.ID{
-		Group:   timestamp.T{Micros: rng.Uint64(), Logical: rng.Uint32(), Seq: rng.Uint32(), Writer: rng.Uint64()},
+		Group:   timestamp.T{Micros: rng.Uint64N(timestamp.MaxMicros + 1), Logical: rng.Uint32(), Seq: rng.Uint32(), Writer: rng.Uint64()},
 		Part:    rng.Uint32N(10000),
 		Attempt: rng.Uint64(),
 	}
