@@ -85,7 +85,8 @@ func (h *Harness) Binary(t testing.TB) string {
 			h.err = err
 			return
 		}
-		cmd := exec.Command("go", "build", "-o", h.binary, "./cmd/ringfort")
+		cmd := exec.Command("go", "build", "-trimpath", "-o", h.binary, "./cmd/ringfort")
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0") // as "make build" does: its memory is another with C
 		cmd.Dir = root
 		if out, err := cmd.CombinedOutput(); err != nil {
 			h.err = fmt.Errorf("go build: %w\n%s", err, out)

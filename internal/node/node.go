@@ -132,15 +132,15 @@ func (c *Config) fill() {
 	}
 }
 
-// memTables is what the memory tables of all devices take in steady state, the
-// one that is filled and the one that is flushed. Pebble takes it out of the block
-// cache, which would otherwise have no room left for blocks.
+// memTables is what the memory tables of all devices take at least, one each. Pebble
+// takes them out of the block cache, which would otherwise have no room left for
+// blocks; those that are being flushed leave it less for a moment.
 func (c *Config) memTables() int64 {
 	size := c.Volume.MemTableBytes
 	if size == 0 {
 		size = volume.DefaultMemTableBytes
 	}
-	return int64(len(c.Dirs)) * 2 * int64(size)
+	return int64(len(c.Dirs)) * int64(size)
 }
 
 // identity is what a node knows of its cluster, however it came to know it.
